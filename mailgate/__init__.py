@@ -1,0 +1,1 @@
+"""A mail gateway that never takes a message it cannot hand on."""
