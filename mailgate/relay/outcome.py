@@ -1,0 +1,177 @@
+"""What a failure is about, and what becomes of a recipient: the one place where both are decided. Pure.
+
+A failure has a scope. It says whether another path may do better, and which reply the client gets when none is
+left. No exact reply codes: the first digit decides, but for 421, which speaks of the session (RFC 5321 section 3.8).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mailgate.protocol.reply import Reply, passed_on, reply
+from mailgate.session.client import Lost
+
+
+class Stage(enum.Enum):
+    """How far an attempt got."""
+
+    LOOKUP = "look-up"
+    CONNECT = "connect"
+    GREETING = "greeting"
+    HELLO = "hello"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    CONTENT = "message"
+
+
+class Scope(enum.Enum):
+    """What a failure is about. The value is its rank when one of several failures has to be told."""
+
+    LOOKUP = 1
+    PATH = 2
+    SESSION = 3
+    MESSAGE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt over one path came to nothing."""
+
+    stage: Stage
+    scope: Scope
+    elsewhere: bool
+    """another path may do better"""
+    why: str
+    reply: Reply
+    """what the client hears if no other path does"""
+
+
+NO_PATH = reply(451, "4.4.1", "No path to the next hop, try later or elsewhere")
+SESSION_LOST = reply(451, "4.4.2", "The next hop was lost, try later or elsewhere")
+LOOKUP_FAILED = reply(451, "4.4.3", "The next hop could not be looked up, try later or elsewhere")
+OUTCOME_UNKNOWN = reply(451, "4.4.2", "The next hop did not confirm the message, try again")
+NO_SMTPUTF8 = reply(553, "5.6.7", "The next hop does not take internationalized addresses (RFC 6531)")
+STOPPED = reply(451, "4.3.2", "Shutting down, try later or elsewhere")
+BUG = reply(451, "4.3.0", "Internal error, try later or elsewhere")
+TOO_LATE = reply(451, "4.4.7", "The next hop took too long, try later or elsewhere")
+
+# By stage: what a lost session is about, and what a 4xx or 5xx is about.
+_SCOPES: dict[Stage, tuple[Scope, Scope]] = {
+    Stage.CONNECT: (Scope.PATH, Scope.PATH),
+    Stage.GREETING: (Scope.PATH, Scope.PATH),
+    Stage.HELLO: (Scope.PATH, Scope.PATH),
+    Stage.MAIL: (Scope.SESSION, Scope.MESSAGE),
+    Stage.RCPT: (Scope.SESSION, Scope.SESSION),
+    Stage.DATA: (Scope.SESSION, Scope.MESSAGE),
+    Stage.CONTENT: (Scope.SESSION, Scope.MESSAGE),
+}
+_TOLD = {Scope.LOOKUP: LOOKUP_FAILED, Scope.PATH: NO_PATH, Scope.SESSION: SESSION_LOST}
+
+
+def failure(stage: Stage, result: Reply | Lost) -> Failure:
+    """Classify what ended an attempt: a lost session, or a 4xx or 5xx."""
+    lost_scope, refused_scope = _SCOPES[stage]
+    scope = lost_scope if isinstance(result, Lost) or result.code == 421 else refused_scope
+    why = result.why if isinstance(result, Lost) else str(result)
+    if scope is Scope.MESSAGE and isinstance(result, Reply):
+        # Each host may see the sender differently, so a 4xx at MAIL is worth another one. From DATA on the
+        # next hop has spoken about this message.
+        return Failure(stage, scope, stage is Stage.MAIL and result.kind == 4, why, passed_on(result))
+    return Failure(stage, scope, elsewhere=True, why=why, reply=_TOLD[scope])
+
+
+def lookup_failure(why: str) -> Failure:
+    """A host's name gave no address."""
+    return Failure(Stage.LOOKUP, Scope.LOOKUP, elsewhere=True, why=why, reply=LOOKUP_FAILED)
+
+
+def lacks_smtputf8() -> Failure:
+    """The message needs SMTPUTF8 and this host does not offer it; another one may (RFC 6531 section 3.6)."""
+    return Failure(Stage.HELLO, Scope.MESSAGE, elsewhere=True, why="SMTPUTF8 is not offered", reply=NO_SMTPUTF8)
+
+
+def refuses_accepted(refusal: Reply) -> Failure:
+    """A path that does not take a recipient whom an earlier path has taken; the client has one reply for all."""
+    why = f"refuses a recipient that was accepted before: {refusal}"
+    return Failure(Stage.RCPT, Scope.SESSION, elsewhere=True, why=why, reply=SESSION_LOST)
+
+
+def told(failures: Sequence[Failure]) -> Reply:
+    """What the client hears of these failures, none of them followed by a success.
+
+    A failure that no other path could mend is the answer. Of the rest, one that may pass (4xx) comes before one
+    that may not, so that no 4xx becomes a 5xx, and the more it says of the message the better.
+    """
+    if not failures:
+        return NO_PATH
+    if not failures[-1].elsewhere:
+        return failures[-1].reply
+    return max(failures, key=lambda one: (one.reply.kind == 4, one.scope.value)).reply
+
+
+class Kind(enum.Enum):
+    """What became of one recipient's message."""
+
+    DELIVERED = "delivered"
+    REJECTED = "rejected"
+    DEFERRED = "deferred"
+    UNKNOWN = "unknown"
+
+
+_KINDS = {2: Kind.DELIVERED, 4: Kind.DEFERRED, 5: Kind.REJECTED}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one recipient's message, and the reply that tells our client."""
+
+    kind: Kind
+    reply: Reply
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}: {self.reply}"
+
+
+UNKNOWN = Outcome(Kind.UNKNOWN, OUTCOME_UNKNOWN)
+
+
+def outcome(theirs: Reply) -> Outcome:
+    """The outcome that a next hop's reply is, be it to the dot or, for one recipient, before it."""
+    return Outcome(_KINDS[theirs.kind], passed_on(theirs))
+
+
+def undelivered(ours: Reply) -> Outcome:
+    """The outcome of a failure before the commit."""
+    return Outcome(_KINDS[ours.kind], ours)
+
+
+def prdr_outcomes(replies: Sequence[Reply], final: Reply) -> list[Outcome]:
+    """Outcomes of a PRDR dialog (draft-hall-prdr): the next hop acts on its final reply.
+
+    Where that is negative nobody has the message; a recipient who was refused on its own keeps its refusal.
+    """
+    return [outcome(one if final.kind == 2 or one.kind != 2 else final) for one in replies]
+
+
+def data_refusal(outcomes: Sequence[Outcome]) -> Reply:
+    """The reply to DATA when no next hop takes the message: 5xx only where all are 5xx."""
+    replies = [one.reply for one in outcomes]
+    same = all(one == replies[0] for one in replies)
+    if same or all(one.kind == 5 for one in replies):
+        return replies[0]
+    return reply(451, "4.3.0", "No next hop takes the message now, try later or elsewhere")
+
+
+def single_reply(outcomes: Sequence[Outcome]) -> Reply:
+    """The one reply of plain SMTP for the recipients of one next hop, which have the same outcome.
+
+    Were they ever to differ, only a 4xx says nothing false: the sender tries again, and a copy too many is
+    better than one too few.
+    """
+    first = outcomes[0].reply
+    if all(one.reply.kind == first.kind for one in outcomes):
+        return first
+    return reply(451, "4.3.0", "Not all recipients have the message, try again")

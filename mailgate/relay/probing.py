@@ -1,0 +1,90 @@
+"""What a recipient's next hop would say, over each of its paths, without sending anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from mailgate.network import Network
+from mailgate.protocol.command import Extension, Mailbox, MailParameters, ReversePath
+from mailgate.protocol.reply import Reply
+from mailgate.relay import nexthop
+from mailgate.relay.outcome import Failure, Stage, lacks_smtputf8
+from mailgate.relay.paths import Path, connect, introduce, refused
+from mailgate.relay.settings import Host, Route, Settings
+from mailgate.session.client import ClientSession, Lost, Patience
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Whom the probe speaks for and of."""
+
+    sender: ReversePath
+    recipient: Mailbox
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What one path said: up to which stage it got, and the answer there."""
+
+    where: Host | Path
+    stage: Stage
+    answer: str
+    accepts: bool
+    seconds: float
+
+
+async def probe(
+    settings: Settings, network: Network, route: Route, envelope: Envelope, report: Callable[[Probed], None]
+) -> None:
+    """Try every path of a route, one after another, up to RCPT; each is reported as soon as it is known."""
+    for host in route.hosts:
+        began = trio.current_time()
+        found = await nexthop.addresses(network, host)
+        if isinstance(found, Failure):
+            report(Probed(host, found.stage, found.why, accepts=False, seconds=trio.current_time() - began))
+            continue
+        for address in found:
+            report(await _probe_path(settings, network, route, Path(host, address), envelope))
+
+
+async def _probe_path(settings: Settings, network: Network, route: Route, path: Path, envelope: Envelope) -> Probed:
+    times = settings.timeouts
+    began = trio.current_time()
+    by = began + times.probe
+    stream = await connect(network, path, Patience(times.connect, by))
+    if isinstance(stream, Failure):
+        return Probed(path, stream.stage, stream.why, accepts=False, seconds=trio.current_time() - began)
+    session = ClientSession(stream, route.protocol, times.stall)
+    try:
+        async with trio.open_nursery() as listening:
+            listening.start_soon(session.listen)
+            stage, result = await _ask(session, settings, envelope, by)
+            listening.cancel_scope.cancel()
+        seconds = trio.current_time() - began
+        if session.clean:
+            await session.farewell(times.quit)
+    finally:
+        await trio.aclose_forcefully(stream)
+    answer = result.why if isinstance(result, Lost | Failure) else str(result)
+    return Probed(path, stage, answer, accepts=isinstance(result, Reply) and result.kind == 2, seconds=seconds)
+
+
+async def _ask(
+    session: ClientSession, settings: Settings, envelope: Envelope, by: float
+) -> tuple[Stage, Reply | Lost | Failure]:
+    times = settings.timeouts
+    failure = await introduce(session, settings.hostname, Patience(times.reply, by))
+    if failure is not None:
+        return failure.stage, failure
+    utf8 = not (str(envelope.sender).isascii() and str(envelope.recipient).isascii())
+    if utf8 and Extension.SMTPUTF8 not in session.capabilities.extensions:
+        failure = lacks_smtputf8()
+        return failure.stage, failure
+    patience = Patience(times.envelope)
+    result = await session.mail(envelope.sender, MailParameters(smtputf8=utf8), patience)
+    if refused(result):
+        return Stage.MAIL, result
+    return Stage.RCPT, await session.offer([envelope.recipient], patience) or await session.reply(patience)
