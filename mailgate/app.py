@@ -1,0 +1,111 @@
+"""Wiring for a gateway of its own: listeners, signals, drain."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import signal
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from mailgate.config import Bind, Config
+from mailgate.gateway import Gateway
+from mailgate.network import Incoming, Network
+
+ACCEPT_PAUSE = 0.1
+"""seconds without accepting once the system has no descriptor left: an ended session gives one back"""
+
+
+_REMEDIES = {
+    errno.EADDRINUSE: "stop what uses it, or change `bind`",
+    errno.EADDRNOTAVAIL: "change `bind` to an address of this machine",
+    errno.EACCES: "run it as a user who may: ports below 1024 need root or CAP_NET_BIND_SERVICE, "
+    "a unix socket needs write access to its directory",
+    errno.ENOENT: "make its directory, or change `bind`",
+}
+
+
+class CannotListen(Exception):
+    """An address of the configuration cannot be listened on."""
+
+    def __init__(self, bind: Bind, error: OSError) -> None:
+        remedy = _REMEDIES.get(error.errno or 0, "change `bind`")
+        super().__init__(
+            f'listener "{bind.listener.name}": cannot listen on {bind.address}: {error.strerror or error}; {remedy}'
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Listening:
+    bind: Bind
+    incoming: Incoming
+
+
+async def serve(config: Config, network: Network, log: FilteringBoundLogger) -> bool:
+    """Run the gateway of a configuration until SIGTERM or SIGINT, then drain; a second signal leaves at once.
+
+    False: it did, and cut off what was under way. Raises CannotListen, with nothing left open.
+    """
+    gateway = Gateway(config.settings, network, log)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with contextlib.AsyncExitStack() as closing:
+            listening = [await _listen(bind, network, log, closing) for bind in config.binds]
+            async with trio.open_nursery() as watching:  # ends by being cancelled
+                async with trio.open_nursery() as sessions:  # ends by itself
+                    await sessions.start(gateway.run)
+                    await _accept_until_signal(gateway, listening, sessions, signals, log)
+                    watching.start_soon(_leave_at_next, signals, sessions.cancel_scope, log)
+                    await gateway.drain()
+                watching.cancel_scope.cancel()
+    log.info("stopped", **gateway.counts)
+    return not sessions.cancel_scope.cancelled_caught
+
+
+async def _listen(
+    bind: Bind, network: Network, log: FilteringBoundLogger, closing: contextlib.AsyncExitStack
+) -> _Listening:
+    try:
+        incoming = await network.listen(bind.address)
+    except OSError as error:
+        raise CannotListen(bind, error) from None
+    await closing.enter_async_context(incoming)
+    listener = bind.listener
+    log.info("listening", listener=listener.name, protocol=listener.protocol.value, address=incoming.address)
+    return _Listening(bind, incoming)
+
+
+async def _accept_until_signal(
+    gateway: Gateway,
+    listening: Sequence[_Listening],
+    sessions: trio.Nursery,
+    signals: AsyncIterator[int],
+    log: FilteringBoundLogger,
+) -> None:
+    async with trio.open_nursery() as accepting:  # ends by being cancelled
+        for one in listening:
+            accepting.start_soon(_accept, gateway, one, sessions, log)
+        number = await anext(signals)
+        log.info("draining", signal=signal.Signals(number).name, seconds=gateway.settings.timeouts.drain)
+        accepting.cancel_scope.cancel()
+    for one in listening:
+        await one.incoming.aclose()
+
+
+async def _accept(gateway: Gateway, one: _Listening, sessions: trio.Nursery, log: FilteringBoundLogger) -> None:
+    while True:
+        try:
+            stream, peer, _ = await one.incoming.accept()
+        except OSError as error:
+            log.error("accept_failed", listener=one.bind.listener.name, why=error.strerror)
+            await trio.sleep(ACCEPT_PAUSE)
+        else:
+            sessions.start_soon(gateway.serve, one.bind.listener, stream, peer)
+
+
+async def _leave_at_next(signals: AsyncIterator[int], everything: trio.CancelScope, log: FilteringBoundLogger) -> None:
+    number = await anext(signals)
+    log.warning("leaving_at_once", signal=signal.Signals(number).name)
+    everything.cancel()

@@ -1,0 +1,154 @@
+"""The command line. What only one command needs is imported there, so that none is slow to start."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from mailgate.config import Config
+    from mailgate.logs import Format
+    from mailgate.relay.settings import Listener, Route
+
+EXIT_FAILED = 1
+EXIT_BAD_CONFIG = 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mailgate", message="%(prog)s %(version)s")
+def main() -> None:
+    """A mail gateway that never takes a message it cannot hand on."""
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Check the configuration in FILE.
+
+    Prints what it means, for you to compare with what you meant; or everything that is wrong with it, with
+    exit status 2.
+    """
+    for line in _summary(load_or_exit(file)):
+        click.echo(line)
+
+
+@main.command()
+@click.option("-c", "--config", "file", required=True, type=click.Path(path_type=Path), help="The configuration file.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "logfmt", "json", "console"]),
+    default="auto",
+    help="auto: coloured on a terminal, logfmt elsewhere.",
+)
+@click.option("--verbose", is_flag=True, help="Log every reply, on both sides of a session.")
+def serve(file: Path, log_format: Format, verbose: bool) -> None:  # noqa: FBT001 - click passes it by name
+    """Run the gateway.
+
+    The log goes to standard output. SIGTERM or SIGINT drains: nobody new is let in, transactions under way may
+    end. A second signal leaves at once.
+
+    Exit status 0 after a drain, 1 if an address cannot be listened on or a second signal cut something off, 2 if
+    the configuration is bad.
+    """
+    import trio
+
+    from mailgate import app, logs
+    from mailgate.network import RealNetwork
+
+    config = load_or_exit(file)
+    network = RealNetwork(config.dns_servers)
+    log = logs.configure(stream=sys.stdout.buffer, format=log_format, verbose=verbose, now=network.now)
+    try:
+        drained = trio.run(app.serve, config, network, log)
+    except app.CannotListen as error:
+        click.echo(f"mailgate: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+    sys.exit(0 if drained else EXIT_FAILED)
+
+
+@main.command()
+@click.argument("address")
+@click.option("-c", "--config", "file", required=True, type=click.Path(path_type=Path), help="The configuration file.")
+@click.option("--listener", help="As if it came to this listener; otherwise the first one with a route for it.")
+@click.option("--sender", default="", help="The reverse-path to say; otherwise the null one, <>.")
+def probe(address: str, file: Path, listener: str | None, sender: str) -> None:
+    """Ask the next hop for ADDRESS, path by path, whether it takes mail for it. Nothing is sent.
+
+    Exit status 0 if some path takes it, 1 if none does, 2 if there is nothing to ask.
+    """
+    from mailgate import probing
+
+    config = load_or_exit(file)
+    try:
+        taken = probing.run(config, address=address, listener=listener, sender=sender)
+    except probing.NothingToAsk as error:
+        click.echo(f"mailgate: {error}", err=True)
+        sys.exit(EXIT_BAD_CONFIG)
+    sys.exit(0 if taken else EXIT_FAILED)
+
+
+@main.command()
+@click.option("--serve", is_flag=True, help="Go on afterwards, and take messages that you send by hand.")
+@click.option("--verbose", is_flag=True, help="Show what the gateways log, every reply included, on standard error.")
+@click.option("--log", "file", type=click.Path(path_type=Path), help="Write what the gateways log to this file.")
+def demo(serve: bool, verbose: bool, file: Path | None) -> None:  # noqa: FBT001 - click passes it by name
+    """See it work: two gateways on loopback addresses, broken one after another.
+
+    Needs no configuration, no privileges and no network. Real messages go both ways through real sockets to
+    scripted mail servers. Exit status 0 if every promise held, 1 if not.
+    """
+    from mailgate.demo import run
+
+    try:
+        sys.exit(run.run(serve=serve, verbose=verbose, file=file))
+    except run.CannotRun as error:
+        click.echo(f"mailgate: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+
+
+def load_or_exit(file: Path) -> Config:
+    """The configuration; or its problems on stderr, one on a line, and exit status 2."""
+    from mailgate.config import ConfigError, load
+
+    try:
+        return load(file)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(EXIT_BAD_CONFIG)
+
+
+def _summary(config: Config) -> Iterator[str]:
+    settings = config.settings
+    yield f"hostname: {settings.hostname}"
+    yield f"mail for <Postmaster>: {settings.postmaster or f'postmaster@{settings.hostname}'}"
+    yield f"DNS servers: {', '.join(str(server) for server in config.dns_servers) or 'as the system has them'}"
+    for listener in settings.listeners:
+        yield ""
+        yield f"listener {listener.name}: {listener.protocol.name}"
+        yield from (f"    {line}" for line in _listener(config, listener))
+
+
+def _listener(config: Config, listener: Listener) -> Iterator[str]:
+    from mailgate.network import UnixAddress
+
+    addresses = [bind.address for bind in config.binds if bind.listener is listener]
+    yield f"on {', '.join(str(address) for address in addresses)}"
+    tcp = [address for address in addresses if not isinstance(address, UnixAddress)]
+    if tcp:
+        clients = listener.clients
+        yield f"for {'everyone' if clients is None else ', '.join(str(network) for network in clients)}"
+    if len(tcp) < len(addresses):
+        yield "for whom the file mode of its unix socket lets in"
+    for route in listener.routes:
+        yield f"{', '.join(route.domains)} -> {_next_hop(route)}"
+    if not any("*" in route.domains for route in listener.routes):
+        yield "any other domain -> refused"
+
+
+def _next_hop(route: Route) -> str:
+    hosts = ", then ".join(str(host) for host in route.hosts)
+    return f"route {route.name}: {route.protocol.name} to {hosts}"

@@ -1,0 +1,97 @@
+"""The `probe` command: what the next hop of an address would say, path by path, as a table."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import trio
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mailgate.config import Config
+from mailgate.network import RealNetwork
+from mailgate.protocol import command
+from mailgate.protocol.command import BadCommand, Dialect, Extension
+from mailgate.relay.paths import Path
+from mailgate.relay.probing import Envelope, Probed, probe
+from mailgate.relay.routing import find_route, postmaster
+from mailgate.relay.settings import Host, Listener, Route
+from mailgate.text import escaped, quoted
+
+WIDE = 1000
+"""columns where there is no terminal: whoever reads it there wants each answer on one line"""
+
+_DIALECT = Dialect(tuple(Extension), smtputf8=True)
+
+
+class NothingToAsk(Exception):
+    """The address or the listener is none, or no route takes it."""
+
+
+def run(config: Config, *, address: str, listener: str | None, sender: str) -> bool:
+    """Probe and print; whether some path takes the address. Raises NothingToAsk."""
+    envelope = _envelope(config, address, sender)
+    at, route = _route(config, envelope, listener)
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    by = f"by route {route.name} over {route.protocol.name}"
+    console.print(Text(f"<{envelope.recipient}>, offered to listener {at.name}, goes {by}"))
+    rows: list[Probed] = []
+    with console.status("asking path by path …"):
+        network = RealNetwork(config.dns_servers)
+        trio.run(functools.partial(probe, config.settings, network, route, envelope, rows.append))
+    console.print(table(rows))
+    return any(row.accepts for row in rows)
+
+
+def _envelope(config: Config, address: str, sender: str) -> Envelope:
+    mail = _parsed(f"MAIL FROM:<{sender}> SMTPUTF8", f"sender {quoted(sender)}")
+    rcpt = _parsed(f"RCPT TO:<{address}>", quoted(address))
+    assert isinstance(mail, command.Mail)
+    assert isinstance(rcpt, command.Rcpt)
+    return Envelope(mail.reverse_path, postmaster(config.settings, rcpt.mailbox))
+
+
+def _parsed(line: str, what: str) -> command.Command:
+    try:
+        return command.parse(line.encode("utf-8", "replace"), _DIALECT)
+    except BadCommand:
+        raise NothingToAsk(f"{what} is no address; write for example joe@example.org") from None
+
+
+def _route(config: Config, envelope: Envelope, name: str | None) -> tuple[Listener, Route]:
+    listeners = [one for one in config.settings.listeners if name in (None, one.name)]
+    if not listeners:
+        known = ", ".join(one.name for one in config.settings.listeners)
+        raise NothingToAsk(f"there is no listener {escaped(str(name))}; there are {known}")
+    for listener in listeners:
+        route = find_route(listener.routes, envelope.recipient.domain)
+        if route is not None:
+            return listener, route
+    nobody = "no listener has a route" if name is None else f"listener {name} has no route"
+    raise NothingToAsk(
+        f"{nobody} for {escaped(envelope.recipient.domain)}: a client would hear 550 5.7.1; "
+        "add the domain to a [[route]] that the listener names"
+    )
+
+
+def table(rows: Sequence[Probed]) -> Table:
+    """A row for each path."""
+    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="underline")
+    made.add_column("path", overflow="fold")
+    made.add_column("got to", no_wrap=True)
+    made.add_column("answer", overflow="fold")
+    made.add_column("seconds", justify="right", no_wrap=True)
+    for row in rows:
+        answer = Text(escaped(row.answer), style="green" if row.accepts else "red")
+        made.add_row(Text(_shown(row.where)), row.stage.value, answer, f"{row.seconds:.2f}")
+    return made
+
+
+def _shown(where: Host | Path) -> str:
+    if not isinstance(where, Path) or where.host == where.address:
+        return str(where)
+    return f"{where.host} ({where.address})"
