@@ -50,18 +50,20 @@ async def serve(config: Config, network: Network, log: FilteringBoundLogger) -> 
     False: it did, and cut off what was under way. Raises CannotListen, with nothing left open.
     """
     gateway = Gateway(config.settings, network, log)
+    everything = trio.CancelScope()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with contextlib.AsyncExitStack() as closing:
             listening = [await _listen(bind, network, log, closing) for bind in config.binds]
             async with trio.open_nursery() as watching:  # ends by being cancelled
-                async with trio.open_nursery() as sessions:  # ends by itself
-                    await sessions.start(gateway.run)
-                    await _accept_until_signal(gateway, listening, sessions, signals, log)
-                    watching.start_soon(_leave_at_next, signals, sessions.cancel_scope, log)
-                    await gateway.drain()
+                with everything:
+                    async with trio.open_nursery() as sessions:  # ends by itself
+                        await sessions.start(gateway.run)
+                        await _accept_until_signal(gateway, listening, sessions, signals, log)
+                        watching.start_soon(_leave_at_next, signals, everything, log)
+                        await gateway.drain()
                 watching.cancel_scope.cancel()
     log.info("stopped", **gateway.counts)
-    return not sessions.cancel_scope.cancelled_caught
+    return not everything.cancelled_caught
 
 
 async def _listen(

@@ -295,7 +295,7 @@ async def test_there_is_nothing_to_ask(site: Site, arguments: tuple[str, ...], m
     assert mta.sessions == []
 
 
-async def test_a_bad_configuration(tmp_path: Path) -> None:
+def test_a_bad_configuration(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text(CONFIG.replace("hostname", "hostnmae"))
     result = CliRunner().invoke(main, ["probe", "-c", str(file), "u@a.example"])

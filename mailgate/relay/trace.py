@@ -82,8 +82,3 @@ class HopCounter:
             last = text.rfind(b"\r\n")
         self.count += len(_RECEIVED.findall(text[:last]))
         self._rest = text[last : last + _ENOUGH]
-
-
-def refusal(counter: HopCounter, limit: int) -> Reply | None:
-    """The refusal of a message that has seen too many hosts."""
-    return LOOP if counter.count > limit else None

@@ -16,7 +16,6 @@ from mailgate.protocol.command import Mailbox, MailParameters, ReversePath, Verb
 from mailgate.protocol.reply import Reply, Role
 from mailgate.session.wire import End, Wire
 
-
 CLOSED = "the next hop has closed the session"
 """why a session is lost behind a 421"""
 

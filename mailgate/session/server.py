@@ -92,12 +92,12 @@ class ServerSession:
     async def goodbye(self, farewell: Reply, linger: float) -> None:
         """Say 421, unless that has been said or nobody is there to hear it.
 
-        The client then has some seconds to close first: a reset, which our closing may cause, must not overtake
-        the reply.
+        The client has some seconds to take it, and then to close first: a reset, which our closing may cause, must
+        not overtake the reply.
         """
         if self._wire.end in (None, End.SILENCE):
             self._protocol.goodbye(farewell)
-            await self.flush()
+            await self._wire.send(self._protocol.data_to_send(), linger)
         deadline = trio.current_time() + linger
         while self._wire.end is None:
             await self._wire.wait(deadline)

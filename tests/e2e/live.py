@@ -186,6 +186,7 @@ class Gateway:
         self._may_fail = may_fail
         self._changed = threading.Condition()
         self._raw: list[str] = []
+        self._parsed: list[Line] = []
         self._errors: list[str] = []
         self._readers: list[threading.Thread] = []
 
@@ -226,6 +227,7 @@ class Gateway:
             assert status == 0, f"exit status {status}; log:\n{self.log}"
             assert self._errors == []
             assert self.lines(level="error") == []
+            assert "Traceback" not in self.log
 
     def _end(self) -> None:
         self.process.kill()
@@ -236,8 +238,11 @@ class Gateway:
     def _read(self, stream: IO[bytes], lines: list[str]) -> None:
         with stream, contextlib.suppress(OSError):  # EIO is how a terminal ends
             for line in stream:
+                text = line.decode().rstrip("\r\n")
                 with self._changed:
-                    lines.append(line.decode().rstrip("\r\n"))
+                    lines.append(text)
+                    if self._json and lines is self._raw:
+                        self._parsed.append(json.loads(text))
                     self._changed.notify_all()
 
     # Where it is
@@ -266,8 +271,7 @@ class Gateway:
 
     def lines(self, **wanted: object) -> list[Line]:
         """The lines of a JSON log that have these values."""
-        parsed: list[Line] = [json.loads(line) for line in list(self._raw)] if self._json else []
-        return [line for line in parsed if all(line.get(key) == value for key, value in wanted.items())]
+        return [line for line in list(self._parsed) if all(line.get(key) == value for key, value in wanted.items())]
 
     def wait_for(self, count: int = 1, **wanted: object) -> list[Line]:
         """Wait until so many lines have these values."""
@@ -278,12 +282,13 @@ class Gateway:
         """Wait until the log fulfils a condition; AssertionError once PATIENCE is over or it has ended."""
         deadline = time.monotonic() + PATIENCE
         with self._changed:
-            while not condition():
-                ended = self.process.poll() is not None
-                left = deadline - time.monotonic()
-                assert left > 0, f"no {what} within {PATIENCE} s; log:\n{self.log}"
-                self._changed.wait(POLL if ended else min(left, 0.1))
-                assert not ended or condition(), f"ended before {what}; log:\n{self.log}"
+            while True:
+                ended = not any(reader.is_alive() for reader in self._readers)
+                if condition():
+                    return
+                assert not ended, f"ended before {what}; log:\n{self.log}"
+                assert time.monotonic() < deadline, f"no {what} within {PATIENCE} s; log:\n{self.log}"
+                self._changed.wait(0.1)
 
     # What it holds
 
@@ -340,70 +345,3 @@ def many_descriptors(number: int) -> Iterator[bool]:
         yield granted
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-class Caller:
-    """A raw connection, which says what it likes."""
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.socket = socket.create_connection(address, timeout=PATIENCE)
-        self._received = b""
-
-    def __enter__(self) -> Caller:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.socket.close()
-
-    def say(self, data: bytes) -> None:
-        """Send everything. A server that has gone is no error here."""
-        with contextlib.suppress(ConnectionError):
-            self.socket.sendall(data)
-
-    def replies(self, count: int) -> list[str]:
-        """So many replies, or fewer if the connection ends before; the lines of one joined by newlines."""
-        replies: list[str] = []
-        while len(replies) < count and (reply := self.reply()):
-            replies.append(reply)
-        return replies
-
-    def replies_to(self, code: str) -> list[str]:
-        """The replies up to one with that code, or to the end."""
-        replies: list[str] = [""]
-        while not replies[-1].startswith(code) and (reply := self.reply()):
-            replies.append(reply)
-        return replies[1:]
-
-    def reply(self) -> str:
-        """The next reply; "" at the end."""
-        lines: list[str] = []
-        while not lines or lines[-1][3:4] == "-":
-            line = self._line()
-            if not line:
-                return ""
-            lines.append(line)
-        return "\n".join(lines)
-
-    def rest(self) -> str:
-        """Everything until the server closes."""
-        while self._receive():
-            pass
-        return self._received.decode()
-
-    def _line(self) -> str:
-        while b"\n" not in self._received:
-            if not self._receive():
-                assert not self._received, f"ends in the middle of a line: {self._received!r}"
-                return ""
-        line, _, self._received = self._received.partition(b"\r\n")
-        return line.decode()
-
-    def _receive(self) -> bool:
-        try:
-            data = self.socket.recv(65_536)
-        except ConnectionResetError:
-            return False
-        self._received += data
-        return bool(data)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from live import MESSAGE, PATIENCE, Caller, Gateway, NextHops, Speaks, configuration, eventually, route
+from caller import Caller
+from live import MESSAGE, PATIENCE, Gateway, NextHops, Speaks, configuration, eventually, route
 
 from mailgate.protocol.framing import Flaw
 from mailgate.protocol.server import FLAW_REPLIES
@@ -51,6 +52,8 @@ class Site:
     refuses: Gateway
     impatient: Gateway
     mta: ScriptedMTA
+    at_rest: int
+    """file descriptors of the first one without any session"""
 
     def delivered(self) -> list[bytes]:
         """What the next hop got in this test, without our line on top."""
@@ -68,7 +71,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             Gateway(configuration(two, to_a, extra=LIMITS, bare_newline="refuse"), two) as refuses,
             Gateway(configuration(three, to_a, extra=IMPATIENT), three) as impatient,
         ):
-            yield Site(repairs, refuses, impatient, mta)
+            yield Site(repairs, refuses, impatient, mta, repairs.descriptors)
 
 
 @pytest.fixture
@@ -212,21 +215,22 @@ def test_the_21st_bad_command_ends_the_session(site: Site) -> None:
         b"\x00" * 1_000_000,
         b"\r" * 1_000_000,
         bytes(range(256)) * 4000,
-        b"EHLO c\r\n" * 20_000,
+        b"EHLO c\r\n" * 5000,
         b"\x04\x01\x00\x19\x7f\x00\x00\x01\x00",
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"<policy-file-request/>\x00",
     ],
-    ids=["HTTP", "TLS", "LFs", "CRLFs", "NULs", "CRs", "all bytes", "20,000 EHLOs", "SOCKS", "SSH", "Flash"],
+    ids=["HTTP", "TLS", "LFs", "CRLFs", "NULs", "CRs", "all bytes", "5,000 EHLOs", "SOCKS", "SSH", "Flash"],
 )
-@pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
-def test_who_takes_it_for_something_else_is_told_and_sent_away(site: Site, protocol: Speaks, said: bytes) -> None:
-    with Caller(site.impatient.at(protocol)) as client:
-        client.say(said)
-        greeting, *replies, last = client.replies_to("421")
-    assert greeting.startswith("220 ")
-    assert {reply[:3] for reply in replies} <= {"250", "500"}
-    assert last.startswith(("421 4.7.0 ", "421 4.4.2 "))  # too many, or no whole line in time
+def test_who_takes_it_for_something_else_is_told_and_sent_away(site: Site, said: bytes) -> None:
+    with Caller(site.impatient.smtp) as by_smtp, Caller(site.impatient.lmtp) as by_lmtp:
+        for client in (by_smtp, by_lmtp):
+            client.say(said)
+        for client in (by_smtp, by_lmtp):
+            greeting, *replies, last = client.replies_to("421")
+            assert greeting.startswith("220 ")
+            assert {reply[:3] for reply in replies} <= {"250", "500"}
+            assert last.startswith(("421 4.7.0 ", "421 4.4.2 "))  # too many, or no whole line in time
 
 
 @pytest.mark.parametrize("how", ["close", "reset", "half-close"])
@@ -244,7 +248,6 @@ def test_who_takes_it_for_something_else_is_told_and_sent_away(site: Site, proto
     ids=["connected", "half a command", "MAIL", "RCPT", "cut in the body", "cut at the dot", "cut at the last CR"],
 )
 def test_who_leaves_at_any_moment_leaves_nothing(site: Site, said: bytes, how: str) -> None:
-    at_rest = site.repairs.descriptors
     with Caller(site.repairs.smtp) as client:
         # A port scanner does not even wait for the greeting.
         client.say(said)
@@ -254,7 +257,7 @@ def test_who_leaves_at_any_moment_leaves_nothing(site: Site, said: bytes, how: s
             client.socket.shutdown(socket.SHUT_WR)
             replies = client.replies(10)
             assert not any(reply.startswith("250 2.0.0") for reply in replies)
-    eventually(lambda: site.repairs.descriptors == at_rest, "the end of the session")
+    eventually(lambda: site.repairs.descriptors == site.at_rest, "the end of the session")
     assert site.mta.messages == []
 
 

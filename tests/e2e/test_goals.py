@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from live import Caller, Gateway, NextHops, configuration, eventually, many_descriptors, route
+from caller import Caller
+from live import Gateway, NextHops, configuration, eventually, many_descriptors, route
 
 from mailgate.testing import Script, ScriptedMTA, SlowReading
 

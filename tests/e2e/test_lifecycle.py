@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from live import MAILGATE, PATIENCE, Caller, Gateway, NextHops, accepts, configuration, eventually, route
+from caller import Caller
+from live import MAILGATE, PATIENCE, Gateway, NextHops, accepts, configuration, eventually, route
 
 from mailgate.testing import Delay, Script, ScriptedMTA
 
@@ -108,6 +109,7 @@ def test_sessions_between_transactions_hear_421_at_once(tmp_path: Path, number: 
             assert [client.rest() for client in clients] == [""] * 3
             assert gateway.process.wait(PATIENCE) == 0
             assert time.monotonic() - told < QUICKLY
+            gateway.wait_for(event="stopped")
             assert [line["event"] for line in gateway.lines() if "id" not in line][-2:] == ["draining", "stopped"]
 
 

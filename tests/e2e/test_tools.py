@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
-from live import Caller, Gateway, NextHops, Route, Speaks, accepts, configuration, eventually, free_port, route
+from caller import Caller
+from live import Gateway, NextHops, Route, Speaks, accepts, configuration, eventually, free_port, route
 
 from mailgate.relay import outcome
 from mailgate.relay.transaction import NOT_RELAYED

@@ -16,8 +16,8 @@ def _every(length: int) -> Cut:
 
 
 def at(octets: bytes, *places: int) -> list[bytes]:
-    """Cut at these places; those outside do not matter."""
-    bounds = [0, *sorted(min(place, len(octets)) for place in places), len(octets)]
+    """Cut at these places; those outside are counted from the start again."""
+    bounds = [0, *sorted(place % (len(octets) + 1) for place in places), len(octets)]
     return [octets[start:end] for start, end in itertools.pairwise(bounds)]
 
 

@@ -73,6 +73,11 @@ CASES = {
 }
 
 
+def stop(world: World) -> None:
+    """Tell the gateway to."""
+    world.nursery.start_soon(world.gateway.drain)
+
+
 def gateway_runs(world: World) -> bool:
     return any("Gateway.run" in task.name for task in world.nursery.child_tasks)
 
@@ -86,7 +91,7 @@ async def test_drain(case: Draining, speaks: Speaks, autojump_clock: MockClock) 
         await client.play(case.before)
         await trio.testing.wait_all_tasks_blocked()
         began = trio.current_time()
-        nursery.start_soon(world.gateway.drain)
+        stop(world)
         await client.play(case.after)
         assert trio.current_time() - began == pytest.approx(case.seconds)
         assert world.messages == {"a1": case.messages}
@@ -103,7 +108,7 @@ async def test_new_clients_are_sent_elsewhere(autojump_clock: MockClock) -> None
     async with trio.open_nursery() as nursery, World(nursery, Hop("a", SLOW_DOT)) as world:
         client = await world.client()
         await client.play(DOT)
-        nursery.start_soon(world.gateway.drain)
+        stop(world)
         for _ in range(3):
             await trio.sleep(20)
             another = await world.client(greeted=False)
@@ -126,7 +131,7 @@ async def test_one_commit_lets_all_deliveries_of_a_message_run(autojump_clock: M
         await client.play("C: DATA\nS: 354 ...")
         await client.send(wire(b"x" * 998 + b"\r\n"))
         await client.play(TAKEN)
-        nursery.start_soon(world.gateway.drain)
+        stop(world)
         await client.play(TAKEN + GOODBYE)
         assert trio.current_time() > 40
         assert world.messages == {"a1": 1, "b1": 1}
@@ -148,6 +153,15 @@ async def test_quits_are_said_before_the_gateway_ends(autojump_clock: MockClock)
         assert not gateway_runs(world)
         assert world.mta("a1").sessions[0].dialog[-2:] == ["C: QUIT", "S: 221 2.0.0 a1 closes"]
         assert world.mta("b1").sessions[0].dialog[-3:-1] == ["C: QUIT", "-- the server falls silent"]
+
+
+async def test_a_client_that_takes_no_goodbye(autojump_clock: MockClock) -> None:
+    """Nobody waits for it as long as for one that takes no reply."""
+    async with trio.open_nursery() as nursery, World(nursery, Hop("a")) as world:
+        client = await world.client(capacity=8)
+        await world.gateway.drain()
+        await client.ended.wait()
+        assert trio.current_time() == pytest.approx(2)
 
 
 async def test_told_to_stop_twice(autojump_clock: MockClock) -> None:
@@ -178,7 +192,7 @@ async def test_many_clients_are_drained_together(autojump_clock: MockClock) -> N
         clients = [await world.client() for _ in cases]
         for client, case in zip(clients, cases, strict=True):
             await client.play(case.before)
-        nursery.start_soon(world.gateway.drain)
+        stop(world)
         async with trio.open_nursery() as talking:
             for client, case in zip(clients, cases, strict=True):
                 talking.start_soon(client.play, case.after)

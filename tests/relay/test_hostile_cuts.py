@@ -106,9 +106,8 @@ SWEEPS = {
     "smtp to lmtp": (Dialect("smtp", "lmtp", (), ("u@a.example",)), How.CLOSE, (Way.SAYS,)),
     "lmtp to smtp": (Dialect("lmtp", "smtp", ()), How.CLOSE, (Way.SAYS,)),
     "lmtp": (LMTP, How.CLOSE, BOTH),
-    "lmtp, reset": (LMTP, How.RESET, (Way.SAYS,)),
     "lmtp, silent": (LMTP, How.HANG, (Way.SAYS,)),
-    "prdr": (PRDR, How.CLOSE, BOTH),
+    "prdr": (PRDR, How.CLOSE, (Way.SAYS,)),
 }
 CASES = [
     pytest.param(dialect, how, way, id=f"{name}, {way.value}")

@@ -271,7 +271,7 @@ DIALECTS: list[tuple[Speaks, Speaks, tuple[str, ...], str]] = [
 ]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     data=st.data(),
     dialect=st.sampled_from(DIALECTS),

@@ -191,8 +191,8 @@ STORIES: dict[str, tuple[tuple[Script, ...], list[str]]] = {
         (Script(dot=(Delay(3), Close())),),
         [
             f"info committing to=[u@a.example, v@a.example] bytes=153 paths=[a/{HOP_A}]",
-            f"warning not_delivered outcomes=[u@a.example unknown: {UNKNOWN} ({HOP_A}), v@a.example unknown: {UNKNOWN} ({HOP_A})] "
-            "bytes=153 seconds=3.0",
+            f"warning not_delivered outcomes=[u@a.example unknown: {UNKNOWN} ({HOP_A}), "
+            f"v@a.example unknown: {UNKNOWN} ({HOP_A})] bytes=153 seconds=3.0",
         ],
     ),
 }

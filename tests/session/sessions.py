@@ -147,3 +147,17 @@ async def to_content(session: ServerSession) -> None:
 HELLO = "S: 220 hi\nC: EHLO me\nS: 250-gw\nS: 250 PIPELINING\n"
 TO_RCPT = HELLO + "C: MAIL FROM:<a@x>\nS: 250 2.0.0 ok\nC: RCPT TO:<b@y>\n"
 TO_DATA = TO_RCPT + "S: 250 2.0.0 ok\nC: DATA\nS: 354 go\n"
+
+
+async def answer_after(seconds: float, session: ServerSession, slot: Slot, answer: Reply) -> None:
+    await trio.sleep(seconds)
+    session.answer(slot, answer)
+
+
+async def gone_at(session: ServerSession, silence: float = SILENCE) -> float:
+    """When the next event comes, which is Gone."""
+    assert await session.next_event(silence) == Gone()
+    return trio.current_time()
+
+
+LEAVES = {"closes": "C.", "resets": "C~", "closes its sending side": "C/"}
