@@ -60,6 +60,7 @@ def serve(file: Path, log_format: Format, verbose: bool) -> None:  # noqa: FBT00
     from mailgate.network import RealNetwork
 
     config = load_or_exit(file)
+    _raise_descriptor_limit()
     network = RealNetwork(config.dns_servers)
     log = logs.configure(stream=sys.stdout.buffer, format=log_format, verbose=verbose, now=network.now)
     try:
@@ -68,6 +69,16 @@ def serve(file: Path, log_format: Format, verbose: bool) -> None:  # noqa: FBT00
         click.echo(f"mailgate: {error}", err=True)
         sys.exit(EXIT_FAILED)
     sys.exit(0 if drained else EXIT_FAILED)
+
+
+def _raise_descriptor_limit() -> None:
+    """Use as many descriptors as we may: a session with its next hops takes several, and 1,024 is a usual soft limit."""
+    import contextlib
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # some systems name a hard limit that they do not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @main.command()

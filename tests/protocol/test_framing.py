@@ -69,6 +69,10 @@ def test_lines_in_any_pieces(octets: bytes, places: list[int]) -> None:
     assert lines_of(at(octets, *places)) == lines_of([octets])
 
 
+def test_short_lines_behind_a_long_one_that_came_in_two_pieces() -> None:
+    assert lines_of([b"abcdef", b"gh\r\na\r\nb\r\n"]) == [b"abcdefgh", b"a", b"b"]
+
+
 def test_a_line_without_end_is_not_kept() -> None:
     buffer = LineBuffer(10)
     buffer.feed(b"x" * 11)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -125,7 +126,7 @@ async def look() -> Reply | Lost | None:
     with far:
         async with stream, trio.open_nursery() as nursery:
             nursery.start_soon(session.listen)
-            steps = (
+            steps: tuple[Callable[[Patience], Awaitable[object]], ...] = (
                 session.greeting,
                 functools.partial(session.hello, "gw.example"),
                 functools.partial(session.mail, None, MailParameters()),
