@@ -164,7 +164,8 @@ class Transaction:
         if answer.kind == 2:
             self._accepted.append(recipient)
         elif self._given_up is None:
-            self._log.info("recipient_refused", to=recipient.mailbox, path=recipient.via, reply=answer)
+            asked = {} if recipient.via is None else {"path": recipient.via}
+            self._log.info("recipient_refused", to=recipient.mailbox, **asked, reply=answer)
 
     # DATA
 

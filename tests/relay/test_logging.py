@@ -241,9 +241,9 @@ async def test_no_route_and_another_next_hop(autojump_clock: MockClock) -> None:
         await client.envelope("u@elsewhere.example", "u@a.example")
         await client.play("C: RCPT TO:<u@b.example>\nS: 452 ...")
         assert [line for line in _told(world.events()) if "refused" in line] == [
-            "info recipient_refused to=u@elsewhere.example path=None "
+            "info recipient_refused to=u@elsewhere.example "
             "reply=550 5.7.1 This domain is not served here, relaying denied",
-            "info recipient_refused to=u@b.example path=None "
+            "info recipient_refused to=u@b.example "
             "reply=452 4.5.3 Goes to another next hop, send it in another transaction",
         ]
 
