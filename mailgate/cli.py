@@ -72,7 +72,7 @@ def serve(file: Path, log_format: Format, verbose: bool) -> None:  # noqa: FBT00
 
 
 def _raise_descriptor_limit() -> None:
-    """Use as many descriptors as we may: a session with its next hops takes several, and 1,024 is a usual soft limit."""
+    """Use as many descriptors as we may: a session with its next hops takes several, and often only 1,024 are given."""
     import contextlib
     import resource
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mailgate.network import Address, TcpAddress
 from mailgate.protocol.command import Hello, Verb
-from mailgate.protocol.reply import Reply, reply
+from mailgate.protocol.reply import reply
 
 LOOP = reply(554, "5.4.6", "Too many hops: this message goes in circles")
 
