@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from mailgate.network import Address, Network
 from mailgate.protocol.reply import Reply, reply
 from mailgate.relay.conversation import Conversation, admitted
+from mailgate.relay.lookups import Lookups
 from mailgate.relay.settings import Listener, Settings
 from mailgate.relay.shared import Shared
 from mailgate.session.client import ClientSession
@@ -27,7 +28,7 @@ class Gateway:
     def __init__(self, settings: Settings, network: Network, log: FilteringBoundLogger | None = None) -> None:
         self.settings = settings
         self._log: FilteringBoundLogger = log or structlog.get_logger("mailgate")
-        self._shared = Shared(settings, network, self._release, self._log)
+        self._shared = Shared(settings, network, self._release, self._log, Lookups(network))
         self._conversations: dict[Conversation, bool] = {}  # those that are served are True, those sent away False
         self._farewells: trio.Nursery | None = None
         self._stop = trio.Event()

@@ -157,7 +157,7 @@ class Delivery:
 
     async def _addresses(self, host: Host) -> tuple[Address, ...] | Failure:
         with trio.move_on_at(min(trio.current_time() + self._times.probe, self._limit())):
-            return await nexthop.addresses(self._shared.network, host)
+            return await nexthop.addresses(self._shared.lookups, host)
         return outcome.lookup_failure(f"{host}: no answer in time")
 
     def _note(self, where: Host | Path, failure: Failure) -> None:

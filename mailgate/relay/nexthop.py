@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import trio
 
-from mailgate.network import Address, Answer, HostName, Network, NoAnswer, TcpAddress
+from mailgate.network import Address, Answer, HostName, NoAnswer, TcpAddress
+from mailgate.relay.lookups import Lookups
 from mailgate.relay.outcome import Failure, lookup_failure
 from mailgate.relay.settings import Host
 
@@ -12,17 +13,17 @@ RECORD_TYPES = ("AAAA", "A")
 """IPv6 first, as RFC 6724 has it by default"""
 
 
-async def addresses(network: Network, host: Host) -> tuple[Address, ...] | Failure:
+async def addresses(lookups: Lookups, host: Host) -> tuple[Address, ...] | Failure:
     """Where a host is: an address is there already, a name is looked up in /etc/hosts and then in DNS."""
     if not isinstance(host, HostName):
         return (host,)
-    local = await network.local_names(host.name)
+    local = await lookups.local_names(host.name)
     if local:
         return tuple(TcpAddress(ip, host.port) for ip in local)
     answers: dict[str, Answer | NoAnswer] = {}
 
     async def ask(record_type: str) -> None:
-        answers[record_type] = await network.query(host.name, record_type)
+        answers[record_type] = await lookups.query(host.name, record_type)
 
     async with trio.open_nursery() as asking:
         for record_type in RECORD_TYPES:

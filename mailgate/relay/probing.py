@@ -11,6 +11,7 @@ from mailgate.network import Network
 from mailgate.protocol.command import Extension, Mailbox, MailParameters, ReversePath
 from mailgate.protocol.reply import Reply
 from mailgate.relay import nexthop
+from mailgate.relay.lookups import Lookups
 from mailgate.relay.outcome import Failure, Stage, lacks_smtputf8
 from mailgate.relay.paths import Path, connect, introduce, refused
 from mailgate.relay.settings import Host, Route, Settings
@@ -40,9 +41,10 @@ async def probe(
     settings: Settings, network: Network, route: Route, envelope: Envelope, report: Callable[[Probed], None]
 ) -> None:
     """Try every path of a route, one after another, up to RCPT; each is reported as soon as it is known."""
+    lookups = Lookups(network)
     for host in route.hosts:
         began = trio.current_time()
-        found = await nexthop.addresses(network, host)
+        found = await nexthop.addresses(lookups, host)
         if isinstance(found, Failure):
             report(Probed(host, found.stage, found.why, accepts=False, seconds=trio.current_time() - began))
             continue

@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from mailgate.network import Network
 from mailgate.protocol.client import Capabilities
 from mailgate.protocol.command import Extension
+from mailgate.relay.lookups import Lookups
 from mailgate.relay.settings import Host, Listener, Settings
 from mailgate.session.client import ClientSession
 
@@ -24,6 +25,7 @@ class Shared:
     release: Callable[[ClientSession], bool]
     """take over a clean upstream session, to say QUIT. True: it is taken, and the giver touches it no more"""
     log: FilteringBoundLogger
+    lookups: Lookups
     offered: dict[Host, Capabilities] = field(default_factory=dict)
     """what each host offered when we last heard its EHLO or LHLO; no larger than the configuration"""
 

@@ -236,6 +236,9 @@ async def test_names_that_do_not_resolve(reason: NoAnswer, autojump_clock: MockC
         told = await client.transact("u@a.example")
         assert told.outcomes == ("250 2.0.0 taken",), "the next host has a name that resolves"
         world.network.records[NAMES[1], "A"] = reason
+        assert (await client.envelope("u@a.example")).rcpts == ("250 2.1.5 recipient ok",), "its answer is still good"
+        await client.play("C: RSET\nS: 250 ...")
+        await trio.sleep(60)
         assert (await client.envelope("u@a.example")).rcpts == (NOT_FOUND,)
 
 

@@ -1,0 +1,78 @@
+"""DNS answers above the seam's `query`: kept for their time to live, and asked for once at a time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import trio
+
+from mailgate.network import Answer, Network, NoAnswer
+
+LONGEST = 3600.0
+"""seconds that an answer is kept, whatever it says itself: a wrong one must not outlive its mending for long"""
+
+ENTRIES = 10_000
+"""answers kept at most; the one unused for longest goes first"""
+
+_Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    answer: Answer
+    until: float
+
+
+class _Flight:
+    """A query under way. Without a result once it is `done`, its asker was cancelled and somebody else must ask."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.result: Answer | NoAnswer | None = None
+
+
+class Lookups:
+    """The look-ups of one gateway. Only answers are kept: that there is none, for now or at all, is asked anew."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
+        self._flights: dict[_Key, _Flight] = {}
+
+    async def local_names(self, name: str) -> tuple[str, ...]:
+        """As `Network.local_names`."""
+        return await self._network.local_names(name)
+
+    async def query(self, name: str, record_type: str) -> Answer | NoAnswer:
+        """As `Network.query`, from memory if it is known; whoever asks meanwhile shares the result."""
+        await trio.lowlevel.checkpoint()
+        key = (name.lower().removesuffix("."), record_type)
+        while True:
+            kept = self._kept.get(key)
+            if kept is not None and trio.current_time() < kept.until:
+                self._kept.move_to_end(key)
+                return kept.answer
+            flight = self._flights.get(key)
+            if flight is None:
+                return await self._ask(key)
+            await flight.done.wait()
+            if flight.result is not None:
+                return flight.result
+
+    async def _ask(self, key: _Key) -> Answer | NoAnswer:
+        flight = self._flights[key] = _Flight()
+        try:
+            flight.result = await self._network.query(*key)
+        finally:
+            del self._flights[key]
+            flight.done.set()
+        self._keep(key, flight.result)
+        return flight.result
+
+    def _keep(self, key: _Key, result: Answer | NoAnswer) -> None:
+        self._kept.pop(key, None)
+        if isinstance(result, Answer):
+            self._kept[key] = _Kept(result, trio.current_time() + min(result.ttl, LONGEST))
+            if len(self._kept) > ENTRIES:
+                self._kept.popitem(last=False)
