@@ -97,13 +97,18 @@ async def _accept_until_signal(
 
 
 async def _accept(gateway: Gateway, one: _Listening, sessions: trio.Nursery, log: FilteringBoundLogger) -> None:
+    failing = False
     while True:
         try:
             stream, peer, _ = await one.incoming.accept()
         except OSError as error:
-            log.error("accept_failed", listener=one.bind.listener.name, why=error.strerror)
+            if not failing:  # once, not ten times a second for as long as it lasts
+                remedy = "raise the limit of open files, or lower limits.sessions"
+                log.error("accept_failed", listener=one.bind.listener.name, why=error.strerror, remedy=remedy)
+            failing = True
             await trio.sleep(ACCEPT_PAUSE)
         else:
+            failing = False
             sessions.start_soon(gateway.serve, one.bind.listener, stream, peer)
 
 

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from mailgate.config import Config
     from mailgate.logs import Format
-    from mailgate.relay.settings import Listener, Route
+    from mailgate.relay.settings import Listener, Route, Settings
 
 EXIT_FAILED = 1
 EXIT_BAD_CONFIG = 2
@@ -135,12 +135,24 @@ def load_or_exit(file: Path) -> Config:
 def _summary(config: Config) -> Iterator[str]:
     settings = config.settings
     yield f"hostname: {settings.hostname}"
-    yield f"mail for <Postmaster>: {settings.postmaster or f'postmaster@{settings.hostname}'}"
+    yield f"mail for <Postmaster>: {_postmaster(settings)}"
     yield f"DNS servers: {', '.join(str(server) for server in config.dns_servers) or 'as the system has them'}"
     for listener in settings.listeners:
         yield ""
         yield f"listener {listener.name}: {listener.protocol.name}"
         yield from (f"    {line}" for line in _listener(config, listener))
+
+
+def _postmaster(settings: Settings) -> str:
+    from mailgate.protocol.command import Mailbox
+    from mailgate.protocol.reply import Role
+    from mailgate.relay.routing import find_route, postmaster
+
+    mailbox = postmaster(settings, Mailbox("postmaster", ""))
+    smtp = [one for one in settings.listeners if one.protocol is Role.SMTP]
+    if all(find_route(one.routes, mailbox.domain) for one in smtp):
+        return str(mailbox)
+    return f"{mailbox}, refused: no route takes it; set `postmaster` (RFC 5321 section 4.5.1 wants it taken)"
 
 
 def _listener(config: Config, listener: Listener) -> Iterator[str]:

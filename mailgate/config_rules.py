@@ -165,13 +165,14 @@ def _postmaster_has_a_route(draft: Draft) -> Iterator[Problem]:
     if postmaster is None or any("domains" in route.bad for route in draft.routes):
         return
     domain = postmaster.rpartition("@")[2]
-    patterns = [pattern for route in draft.routes for pattern in route.table.domains]
-    if not any(_matches(pattern, domain) for pattern in patterns):
-        yield Problem(
-            draft.top.at("postmaster"),
-            f"no route takes {shown(domain)}",
-            "write a mailbox in a domain that a route takes, or that domain into a route",
-        )
+    for listener in draft.listeners:
+        patterns = [pattern for route in _routes_of(listener, draft) for pattern in route.table.domains]
+        if listener.table.protocol is Role.SMTP and patterns and not any(_matches(one, domain) for one in patterns):
+            yield Problem(
+                draft.top.at("postmaster"),
+                f"listener {shown(listener.name)} has no route for {shown(domain)}",
+                "write a mailbox in a domain that it has a route for: RFC 5321 section 4.5.1 wants <Postmaster> taken",
+            )
 
 
 def _matches(pattern: str, domain: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 
 import structlog
@@ -37,8 +36,10 @@ class Gateway:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Accepted recipients since the start: `delivered`, `rejected`, `deferred`, `unknown`; of those delivered,
-        `untold` are the ones whose client had gone before it could hear so."""
+        """Recipients since the start, but those whose transaction the client took back or left: `delivered`,
+        `rejected`, `deferred`, `unknown`; of those delivered, `untold` had a client that was gone before it could
+        hear so.
+        """
         return self._shared.counts
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -54,7 +55,8 @@ class Gateway:
     async def serve(self, listener: Listener, stream: trio.abc.Stream, peer: Address) -> None:
         """Serve one client connection to its end, and close it. `run` must be running.
 
-        Nothing but cancellation comes out of here: what goes wrong in a session is a log line.
+        What goes wrong in a session is a log line; nothing but cancellation comes out of here. Raises RuntimeError if
+        `run` was not started; the stream is then still yours.
         """
         if self._farewells is None and not self._draining:
             raise RuntimeError("start Gateway.run in your nursery first")
@@ -108,5 +110,12 @@ class Gateway:
     def _release(self, session: ClientSession) -> bool:
         if self._farewells is None:
             return False
-        self._farewells.start_soon(functools.partial(session.farewell, self.settings.timeouts.quit))
+        self._farewells.start_soon(self._say_goodbye, session)
         return True
+
+    async def _say_goodbye(self, session: ClientSession) -> None:
+        try:
+            await session.farewell(self.settings.timeouts.quit)
+        except* Exception:
+            # The message has its outcome: a courtesy that fails must not take everybody else with it.
+            self._log.exception("farewell_failed")

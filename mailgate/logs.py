@@ -45,8 +45,9 @@ def configure(
     `verbose`, otherwise INFO and above. `now` gives the wall clock with a time zone. Floats are rounded to
     three places, as times in seconds are to milliseconds.
 
-    A stream that cannot be written (a full disk, a pipe that nobody reads) must not cost mail: OSError ends
-    here, and the first line that gets through again counts the others as `lost_lines`.
+    A stream that cannot be written (a full disk, a pipe whose reader has ended) must not cost mail: OSError ends
+    here, and the first line that gets through again counts the others as `lost_lines`. A pipe whose reader stands
+    still is waited for, and with it everything: a line before the dot that was dropped would tell no story.
     """
     automatic = "console" if stream.isatty() else "logfmt"
     render = _RENDERERS[automatic if format == "auto" else format]

@@ -15,7 +15,7 @@ from mailgate.network import RealNetwork
 from mailgate.protocol import command
 from mailgate.protocol.command import BadCommand, Dialect, Extension
 from mailgate.relay.paths import Path
-from mailgate.relay.probing import Envelope, Probed, probe
+from mailgate.relay.probing import Probed, Question, probe
 from mailgate.relay.routing import find_route, postmaster
 from mailgate.relay.settings import Host, Listener, Route
 from mailgate.text import escaped, quoted
@@ -32,27 +32,27 @@ class NothingToAsk(Exception):
 
 def run(config: Config, *, address: str, listener: str | None, sender: str) -> bool:
     """Probe and print; whether some path takes the address. Raises NothingToAsk."""
-    envelope = _envelope(config, address, sender)
-    at, route = _route(config, envelope, listener)
+    question = _question(config, address, sender)
+    at, route = _route(config, question, listener)
     console = Console()
     if not console.is_terminal:
         console.width = WIDE
     by = f"by route {route.name} over {route.protocol.name}"
-    console.print(Text(f"<{envelope.recipient}>, offered to listener {at.name}, goes {by}"))
+    console.print(Text(f"<{question.recipient}>, offered to listener {at.name}, goes {by}"))
     rows: list[Probed] = []
     with console.status("asking path by path …"):
         network = RealNetwork(config.dns_servers)
-        trio.run(functools.partial(probe, config.settings, network, route, envelope, rows.append))
+        trio.run(functools.partial(probe, config.settings, network, route, question, rows.append))
     console.print(table(rows))
     return any(row.accepts for row in rows)
 
 
-def _envelope(config: Config, address: str, sender: str) -> Envelope:
+def _question(config: Config, address: str, sender: str) -> Question:
     mail = _parsed(f"MAIL FROM:<{sender}> SMTPUTF8", f"sender {quoted(sender)}")
     rcpt = _parsed(f"RCPT TO:<{address}>", quoted(address))
     assert isinstance(mail, command.Mail)
     assert isinstance(rcpt, command.Rcpt)
-    return Envelope(mail.reverse_path, postmaster(config.settings, rcpt.mailbox))
+    return Question(mail.reverse_path, postmaster(config.settings, rcpt.mailbox))
 
 
 def _parsed(line: str, what: str) -> command.Command:
@@ -62,18 +62,18 @@ def _parsed(line: str, what: str) -> command.Command:
         raise NothingToAsk(f"{what} is no address; write for example joe@example.org") from None
 
 
-def _route(config: Config, envelope: Envelope, name: str | None) -> tuple[Listener, Route]:
+def _route(config: Config, question: Question, name: str | None) -> tuple[Listener, Route]:
     listeners = [one for one in config.settings.listeners if name in (None, one.name)]
     if not listeners:
         known = ", ".join(one.name for one in config.settings.listeners)
         raise NothingToAsk(f"there is no listener {escaped(str(name))}; there are {known}")
     for listener in listeners:
-        route = find_route(listener.routes, envelope.recipient.domain)
+        route = find_route(listener.routes, question.recipient.domain)
         if route is not None:
             return listener, route
     nobody = "no listener has a route" if name is None else f"listener {name} has no route"
     raise NothingToAsk(
-        f"{nobody} for {escaped(envelope.recipient.domain)}: a client would hear 550 5.7.1; "
+        f"{nobody} for {escaped(question.recipient.domain)}: a client would hear 550 5.7.1; "
         "add the domain to a [[route]] that the listener names"
     )
 

@@ -455,13 +455,20 @@ SEVERAL_CHANGES: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
     "a postmaster whom no route takes": (
         [('domains = ["*"]', 'domains = [".example.com"]'), ("postmaster@example.org", "joe@example.com")],
         [
-            'postmaster: no route takes "example.com"; '
-            "write a mailbox in a domain that a route takes, or that domain into a route"
+            'postmaster: listener "from-outside" has no route for "example.com"; write a mailbox in a domain that it '
+            "has a route for: RFC 5321 section 4.5.1 wants <Postmaster> taken"
         ],
     ),
     "a postmaster in a subdomain that a route takes": (
-        [('domains = ["*"]', 'domains = [".example.com"]'), ("postmaster@example.org", "joe@a.b.example.com")],
+        [("postmaster@example.org", "joe@a.b.example.org")],
         [],
+    ),
+    "a postmaster whom only a route of the inside takes": (
+        [("postmaster@example.org", "joe@example.com")],
+        [
+            'postmaster: listener "from-outside" has no route for "example.com"; write a mailbox in a domain that it '
+            "has a route for: RFC 5321 section 4.5.1 wants <Postmaster> taken"
+        ],
     ),
     "a postmaster, and a route whose domains are wrong": (
         [

@@ -81,10 +81,9 @@ Event = Answered | SpokenEarly | Broken
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the last EHLO or LHLO reply offered. `size` in bytes; None: no limit was told."""
+    """What the last EHLO or LHLO reply offered."""
 
     extensions: frozenset[Extension]
-    size: int | None = None
 
 
 class ClientProtocol:
@@ -119,7 +118,7 @@ class ClientProtocol:
 
     @property
     def accepted(self) -> int:
-        """Recipients accepted in this transaction."""
+        """Recipients accepted in this transaction: so many replies LMTP and PRDR give to the dot."""
         return self._accepted
 
     # Commands
@@ -255,14 +254,5 @@ _EXTENSIONS = {extension.value: extension for extension in Extension}
 
 def capabilities(hello: Reply) -> Capabilities:
     """What an EHLO or LHLO reply offers (RFC 5321 section 4.1.1.1); keywords we do not know are passed over."""
-    found: list[Extension] = []
-    size = None
-    for line in hello.lines[1:]:
-        keyword, _, argument = line.strip().partition(" ")
-        extension = _EXTENSIONS.get(keyword.upper())
-        if extension is None:
-            continue
-        found.append(extension)
-        if extension is Extension.SIZE and argument.isascii() and argument.isdigit() and int(argument) > 0:
-            size = int(argument)
-    return Capabilities(frozenset(found), size)
+    keywords = [line.strip().partition(" ")[0].upper() for line in hello.lines[1:]]
+    return Capabilities(frozenset(_EXTENSIONS[keyword] for keyword in keywords if keyword in _EXTENSIONS))

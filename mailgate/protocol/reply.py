@@ -140,3 +140,15 @@ def passed_on(theirs: Reply, detail: str = "0.0") -> Reply:
     enhanced = f"{theirs.kind}.{detail}" if theirs.kind != 3 else ""
     lines = tuple(_UNPRINTABLE.sub("?", line)[:MAX_LINE] for line in theirs.lines[:MAX_LINES_RELAYED])
     return Reply(_OTHERS.get(theirs.code, theirs.code), enhanced, lines)
+
+
+def final_prdr_reply(replies: list[Reply]) -> Reply:
+    """What closes a PRDR: positive if any recipient has the message, for the client acts on this one last.
+
+    Refused by all: 4xx if any may yet take it (Exim applies a final 5xx to every recipient).
+    """
+    if any(one.kind == 2 for one in replies):
+        return reply(250, "2.0.0", "Done, see the replies per recipient")
+    if any(one.kind == 4 for one in replies):
+        return reply(451, "4.3.0", "No recipient has the message, see the replies per recipient")
+    return reply(replies[0].code, replies[0].enhanced, "No recipient takes the message")

@@ -29,7 +29,7 @@ from mailgate.protocol.events import (
     Slot,
 )
 from mailgate.protocol.framing import BareNewline, DataDecoder, Flaw, LineBuffer, LineTooLong
-from mailgate.protocol.reply import Reply, Role, reply
+from mailgate.protocol.reply import Reply, Role, final_prdr_reply, reply
 
 
 class State(enum.Enum):
@@ -109,6 +109,10 @@ _QUIT_AT_END = re.compile(rb"(?:\A|\n)QUIT\r?\n\Z", re.IGNORECASE)
 _QUIT_LENGTH = len(b"\nQUIT\r\n")
 
 
+MOUTHFUL = 4096
+"""octets of replies behind which we want them sent first: a burst of NOOPs must not keep everybody else waiting"""
+
+
 class ServerProtocol:
     """One client's session. Feed it with `receive`, ask `next_event` until it says None, write `data_to_send`."""
 
@@ -167,14 +171,17 @@ class ServerProtocol:
         self._eof = True
 
     def next_event(self) -> Event | None:
-        """What came next; None: nothing until more octets, or more answers, are in. Never raises for bad input."""
+        """What came next; None: nothing until more octets, or more answers, are in, or what is to be sent has been.
+
+        Never raises for bad input.
+        """
         while self._raw and self._decoder is not None and not self._events:
             self._take_content(self._decoder)
         if self._events:
             return self._events.pop(0)
         if self._decoder is not None:
             return Gone() if self._eof else None
-        while self.state is not State.CLOSED and self._may_go_on():
+        while self.state is not State.CLOSED and len(self._out) < MOUTHFUL and self._may_go_on():
             try:
                 line = self._lines.take()
             except LineTooLong:
@@ -375,18 +382,6 @@ def _verb(parsed: command.Command) -> Verb:
             return Verb.RCPT
         case _:
             return parsed.verb
-
-
-def final_prdr_reply(replies: list[Reply]) -> Reply:
-    """What closes a PRDR: positive if any recipient has the message, for the client acts on this one last.
-
-    Refused by all: 4xx if any may yet take it (Exim applies a final 5xx to every recipient).
-    """
-    if any(one.kind == 2 for one in replies):
-        return reply(250, "2.0.0", "Done, see the replies per recipient")
-    if any(one.kind == 4 for one in replies):
-        return reply(451, "4.3.0", "No recipient has the message, see the replies per recipient")
-    return reply(replies[0].code, replies[0].enhanced, "No recipient takes the message")
 
 
 _STOCK_REPLIES = {

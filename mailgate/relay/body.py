@@ -1,8 +1,8 @@
 """The body of a message: one writer, many readers, each at its own pace and from the start.
 
 It lives in memory up to a limit and in an unlinked temporary file beyond it. The file is written and read with
-blocking calls of at most 64 KiB: they take some microseconds from the page cache, where a worker thread for each
-would take 230, and would not run on virtual time.
+blocking calls, of 64 KiB or of what was in memory: they take some microseconds from the page cache, where a worker
+thread for each would take 230, and would not run on virtual time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ class Body:
             self._file.close()
 
     async def write(self, data: bytes) -> OSError | None:
-        """Append, then wait until no reader is more than AHEAD behind; one that does not move is waited for once.
+        """Append, then wait until no reader is more than AHEAD behind.
+
+        A reader is waited for `patience` seconds at a time; one that keeps faster readers waiting, in all. Then it may
+        lag. (A slow reader that is alone keeps only its own sender waiting, who would fare no better elsewhere.)
 
         Returns the error when the file system takes no more: the body is then incomplete and must be given up.
         """
@@ -56,16 +59,22 @@ class Body:
             return error
         self.size += len(data)
         self._wake_readers()
-        if not self._too_far_ahead():
-            return None
-        with trio.move_on_after(self._patience) as patience:
-            while self._too_far_ahead():
+        await self._wait_for_readers(trio.current_time() + self._patience)
+        return None
+
+    async def _wait_for_readers(self, deadline: float) -> None:
+        while behind := self._too_far_ahead():
+            began = trio.current_time()
+            others = len(behind) < len(self._readers)
+            until = min(deadline, began + min(reader.patience for reader in behind)) if others else deadline
+            with trio.move_on_at(until):
                 self._drained = trio.Event()
                 await self._drained.wait()
-        if patience.cancelled_caught:
-            for reader in self._too_far_ahead():
-                reader.holds = False
-        return None
+            now = trio.current_time()
+            for reader in behind:
+                if others:
+                    reader.patience -= now - began
+                reader.holds = reader.patience > 0 and now < deadline
 
     def finish(self) -> None:
         """The body is complete."""
@@ -74,7 +83,7 @@ class Body:
 
     def reader(self, *, holds: bool) -> Reader:
         """A reader at the start. One that replays does not hold the writer up."""
-        reader = Reader(self, holds)
+        reader = Reader(self, holds, self._patience)
         self._readers.append(reader)
         return reader
 
@@ -116,10 +125,12 @@ class Body:
 class Reader:
     """Reads a body from its start to its end, waiting where it has not been written yet."""
 
-    def __init__(self, body: Body, holds: bool) -> None:  # noqa: FBT001 - only Body.reader calls this
+    def __init__(self, body: Body, holds: bool, patience: float) -> None:  # noqa: FBT001 - only Body.reader calls this
         self._body = body
         self.holds = holds
         """the writer waits for this reader"""
+        self.patience = patience
+        """seconds that the writer may still wait for it while others are waiting, too"""
         self.position = 0
 
     async def read(self) -> bytes:

@@ -75,6 +75,7 @@ class Delivery:
         self._waiting: list[Recipient] = []  # the inbox: they wait for an answer to their RCPT
         self._taken: list[Recipient] = []  # accepted, on whichever path
         self._here: list[Recipient] = []  # accepted on the path under way
+        self._answered_at = -math.inf  # when a recipient was last answered
         self._failures: list[Failure] = []
         self._data_by = math.inf  # from the request on: when a 354 must be there
         self._data_requested = False
@@ -137,11 +138,11 @@ class Delivery:
 
     async def _try_host(self, host: Host) -> bool:
         """Whether this was the last host to be tried: all is done, or no other one would do better."""
-        found = await self._addresses(host)
+        connected_by = trio.current_time() + self._times.probe
+        found = await self._addresses(host, connected_by)
         if isinstance(found, Failure):
             self._note(host, found)
             return False
-        connected_by = trio.current_time() + self._times.probe
         for address in found:
             if not self._may_start() or trio.current_time() >= connected_by:
                 break
@@ -155,17 +156,16 @@ class Delivery:
                 return True
         return False
 
-    async def _addresses(self, host: Host) -> tuple[Address, ...] | Failure:
-        with trio.move_on_at(min(trio.current_time() + self._times.probe, self._limit())):
+    async def _addresses(self, host: Host, by: float) -> tuple[Address, ...] | Failure:
+        with trio.move_on_at(min(by, self._limit())):
             return await nexthop.addresses(self._shared.lookups, host)
         return outcome.lookup_failure(f"{host}: no answer in time")
 
     def _note(self, where: Host | Path, failure: Failure) -> None:
         self._failures.append(failure)
         self._log.warning("attempt_failed", hop=self.hop, path=where, stage=failure.stage.value, why=failure.why)
-        now = trio.current_time()
-        for recipient in [one for one in self._waiting if one.arrived + self._times.recipient <= now]:
-            self._answer(recipient, outcome.told(self._failures))
+        if self._waiting and self._answer_by() <= trio.current_time():
+            self._answer(self._waiting[0], outcome.told(self._failures))
 
     def _may_start(self) -> bool:
         """Another attempt has somebody to serve, and time to do so."""
@@ -175,8 +175,13 @@ class Delivery:
 
     def _limit(self) -> float:
         """When the step under way must be done, for the sake of the reply that the client waits for."""
-        answers = [one.arrived + self._times.recipient for one in self._waiting]
-        return min([self._data_by, *answers])
+        return min(self._data_by, self._answer_by())
+
+    def _answer_by(self) -> float:
+        """When the first one who waits must be answered: clients wait for each reply from the one before it on."""
+        if not self._waiting:
+            return math.inf
+        return max(self._waiting[0].arrived, self._answered_at) + self._times.recipient
 
     def _patience(self, silence: float, deadline: float = math.inf) -> Patience:
         return Patience(silence, min(deadline, self._limit()))
@@ -331,6 +336,7 @@ class Delivery:
 
     def _answer(self, recipient: Recipient, answer: Reply) -> None:
         self._waiting.remove(recipient)
+        self._answered_at = trio.current_time()
         recipient.via = self.path
         if answer.kind == 2:
             recipient.accepted = True

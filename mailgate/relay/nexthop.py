@@ -39,4 +39,5 @@ async def addresses(lookups: Lookups, host: Host) -> tuple[Address, ...] | Failu
     if found:
         return tuple(found)
     worst = NoAnswer.TEMPORARY if NoAnswer.TEMPORARY in reasons else reasons[0]
-    return lookup_failure(f"{host.name}: {worst.value}")
+    what = "it has no address (A, AAAA)" if worst is NoAnswer.NO_DATA else worst.value
+    return lookup_failure(f"{host.name}: {what}")

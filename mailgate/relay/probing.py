@@ -19,7 +19,7 @@ from mailgate.session.client import ClientSession, Lost, Patience
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class Question:
     """Whom the probe speaks for and of."""
 
     sender: ReversePath
@@ -38,7 +38,7 @@ class Probed:
 
 
 async def probe(
-    settings: Settings, network: Network, route: Route, envelope: Envelope, report: Callable[[Probed], None]
+    settings: Settings, network: Network, route: Route, question: Question, report: Callable[[Probed], None]
 ) -> None:
     """Try every path of a route, one after another, up to RCPT; each is reported as soon as it is known."""
     lookups = Lookups(network)
@@ -49,10 +49,10 @@ async def probe(
             report(Probed(host, found.stage, found.why, accepts=False, seconds=trio.current_time() - began))
             continue
         for address in found:
-            report(await _probe_path(settings, network, route, Path(host, address), envelope))
+            report(await _probe_path(settings, network, route, Path(host, address), question))
 
 
-async def _probe_path(settings: Settings, network: Network, route: Route, path: Path, envelope: Envelope) -> Probed:
+async def _probe_path(settings: Settings, network: Network, route: Route, path: Path, question: Question) -> Probed:
     times = settings.timeouts
     began = trio.current_time()
     by = began + times.probe
@@ -63,7 +63,7 @@ async def _probe_path(settings: Settings, network: Network, route: Route, path: 
     try:
         async with trio.open_nursery() as listening:
             listening.start_soon(session.listen)
-            stage, result = await _ask(session, settings, envelope, by)
+            stage, result = await _ask(session, settings, question, by)
             listening.cancel_scope.cancel()
         seconds = trio.current_time() - began
         if session.clean:
@@ -75,18 +75,18 @@ async def _probe_path(settings: Settings, network: Network, route: Route, path: 
 
 
 async def _ask(
-    session: ClientSession, settings: Settings, envelope: Envelope, by: float
+    session: ClientSession, settings: Settings, question: Question, by: float
 ) -> tuple[Stage, Reply | Lost | Failure]:
     times = settings.timeouts
     failure = await introduce(session, settings.hostname, Patience(times.reply, by))
     if failure is not None:
         return failure.stage, failure
-    utf8 = not (str(envelope.sender).isascii() and str(envelope.recipient).isascii())
+    utf8 = not (str(question.sender).isascii() and str(question.recipient).isascii())
     if utf8 and Extension.SMTPUTF8 not in session.capabilities.extensions:
         failure = lacks_smtputf8()
         return failure.stage, failure
     patience = Patience(times.envelope)
-    result = await session.mail(envelope.sender, MailParameters(smtputf8=utf8), patience)
+    result = await session.mail(question.sender, MailParameters(smtputf8=utf8), patience)
     if refused(result):
         return Stage.MAIL, result
-    return Stage.RCPT, await session.offer([envelope.recipient], patience) or await session.reply(patience)
+    return Stage.RCPT, await session.offer([question.recipient], patience) or await session.reply(patience)

@@ -30,7 +30,7 @@ class Shared:
     """what each host offered when we last heard its EHLO or LHLO; no larger than the configuration"""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """accepted recipients since the start by kind of outcome; `untold`: delivered, but the client had gone"""
+    """recipients since the start by kind of outcome; `untold`: delivered, but the client had gone"""
 
     def extensions(self, listener: Listener) -> tuple[Extension, ...]:
         """What a listener offers: 8BITMIME and SMTPUTF8 only while no next hop is known to lack them."""

@@ -7,6 +7,8 @@ From the first commit on nothing does but the budget.
 
 from __future__ import annotations
 
+import tempfile
+
 import trio
 from structlog.typing import FilteringBoundLogger
 
@@ -125,6 +127,9 @@ class Transaction:
         mailbox = postmaster(self._shared.settings, mailbox)
         recipient = Recipient(len(self._recipients), mailbox, slot, trio.current_time())
         self._recipients.append(recipient)
+        if self._given_up is not None:  # by the drain, which the client has not heard of yet
+            self._tell(recipient, self._given_up)
+            return
         route = find_route(self._listener.routes, mailbox.domain)
         if route is None:
             self._tell(recipient, NOT_RELAYED)
@@ -228,7 +233,8 @@ class Transaction:
             return  # nobody is going to read it
         error = await self._body.write(data)
         if error is not None:
-            self._log.error("body_not_written", why=error.strerror, bytes=self._body.size)
+            directory = tempfile.gettempdir()  # where TMPDIR says, if it does
+            self._log.error("body_not_written", why=error.strerror, directory=directory, bytes=self._body.size)
             self._refuse(NO_SPACE)
 
     def _refuse(self, refusal: Reply) -> None:

@@ -56,10 +56,12 @@ class ServerSession:
         deadline: float | None = None
         while True:
             event = self._protocol.next_event()
-            if await self.flush():  # also what the protocol has answered by itself
-                deadline = None
+            said = await self.flush()  # also what the protocol has answered by itself
             if event is not None:
                 return event
+            if said:
+                deadline = None
+                continue  # it may have stopped at a mouthful
             if self.gone or self._protocol.state is State.CLOSED:
                 return Gone()
             if self._protocol.unanswered:

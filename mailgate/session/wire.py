@@ -24,8 +24,8 @@ class End(enum.Enum):
 
     EOF = "connection closed"
     LOST = "connection lost"
-    SILENCE = "silence"
-    STALLED = "takes no more data"
+    SILENCE = "no answer in time"
+    STALLED = "took no data in time"
 
 
 _DEAF = (End.LOST, End.STALLED)

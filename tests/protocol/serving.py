@@ -81,12 +81,15 @@ class Server:
         self.work()
 
     def work(self) -> None:
-        """Take and decide events until there are none."""
-        while (event := self.protocol.next_event()) is not None:
-            self.decide(event)
-            if isinstance(event, Gone):
-                break
-        self.written += self.protocol.data_to_send()
+        """Take and decide events, and write, until there is nothing to do."""
+        idle = False
+        while not idle:
+            event = self.protocol.next_event()
+            if event is not None:
+                self.decide(event)
+            said = self.protocol.data_to_send()
+            self.written += said
+            idle = isinstance(event, Gone) or (event is None and not said)
 
     def decide(self, event: Event) -> None:
         match event:

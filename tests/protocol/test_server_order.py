@@ -12,10 +12,10 @@ from server_states import ENVELOPE_OF_THREE, asked, server_in, three_rcpts
 from serving import GOOD, LMTP, SMTP, Server
 
 from mailgate.protocol.command import MAX_LINE
-from mailgate.protocol.events import ContentEnd, DataAsked, Quit, RcptAsked
+from mailgate.protocol.events import ContentEnd, DataAsked, MailAsked, Quit, RcptAsked
 from mailgate.protocol.framing import BareNewline, LineBuffer
-from mailgate.protocol.reply import MAX_LINE_READ, Reply, ReplyParser, Role, reply
-from mailgate.protocol.server import ServerOptions, ServerProtocol, State, final_prdr_reply
+from mailgate.protocol.reply import MAX_LINE_READ, Reply, ReplyParser, Role, final_prdr_reply, reply
+from mailgate.protocol.server import MOUTHFUL, ServerOptions, ServerProtocol, State
 
 # The order of replies
 
@@ -136,6 +136,19 @@ def test_no_more_rcpts_are_asked_at_a_time_than_a_transaction_may_have() -> None
     assert protocol.next_event() is None
     lines = protocol.data_to_send().split(b"\r\n")
     assert [line[:9] for line in lines] == [b"250 2.1.5"] * 3 + [b"452 4.5.3"] * 2 + [b""]
+
+
+def test_a_burst_is_answered_by_mouthfuls() -> None:
+    server = server_in(State.READY)
+    protocol = server.protocol
+    fine = b"250 2.0.0 Fine\r\n"
+    protocol.receive(b"NOOP\r\n" * 1000 + b"MAIL FROM:<a@x>\r\n")
+    written = []
+    while (event := protocol.next_event()) is None:
+        written.append(protocol.data_to_send())
+        assert MOUTHFUL <= len(written[-1]) < MOUTHFUL + len(fine)
+    assert isinstance(event, MailAsked)
+    assert b"".join(written) + protocol.data_to_send() == fine * 1000
 
 
 def test_no_slot_is_answered_twice() -> None:

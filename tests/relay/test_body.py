@@ -208,6 +208,33 @@ async def test_patience_is_lost_with_those_behind_only(memory: int, autojump_clo
 
 
 @both
+async def test_a_slow_reader_holds_faster_ones_60_s_in_all(memory: int, autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        with Body(memory, PATIENCE) as body:
+            fast, slow = body.reader(holds=True), body.reader(holds=True)
+            nursery.start_soon(_read_all, fast, 0)
+            nursery.start_soon(_read_all, slow, 10)
+            for _ in range(100):
+                assert await body.write(BLOCK) is None
+            assert trio.current_time() == 60
+            assert (fast.holds, slow.holds) == (True, False)
+            nursery.cancel_scope.cancel()
+
+
+@both
+async def test_a_slow_reader_that_is_alone_is_waited_for(memory: int, autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        with Body(memory, PATIENCE) as body:
+            slow = body.reader(holds=True)
+            nursery.start_soon(_read_all, slow, 10)
+            for _ in range(100):
+                assert await body.write(BLOCK) is None
+            assert trio.current_time() > 800
+            assert slow.holds
+            nursery.cancel_scope.cancel()
+
+
+@both
 async def test_a_replaying_reader_holds_nobody(memory: int, autojump_clock: MockClock) -> None:
     with Body(memory, PATIENCE) as body:
         reader = body.reader(holds=False)

@@ -56,6 +56,12 @@ CASES = {
     "waits for an answer to RCPT, it comes": Draining(
         f"{MAIL}\nC: RCPT TO:<u@a.example>", f"S: 250 2.1.5 ...\n{GOODBYE}", 30, hop=Script(rcpt=Delay(29))
     ),
+    "waits for an answer to RCPT, with more behind it": Draining(
+        f"{MAIL}\nC: RCPT TO:<u@a.example>\nC: NOOP\nC: RCPT TO:<v@a.example>",
+        f"{STOPPED}S: 250 2.0.0 Fine\n{STOPPED}{GOODBYE}",
+        30,
+        hop=Script(rcpt=Silence()),
+    ),
     "waits for a 354": Draining(f"{RCPT}\nC: DATA", STOPPED + GOODBYE, 30, hop=Script(data=Silence())),
     "in the message": Draining(DATA, GOODBYE, 30),
     "in the message, it goes on too long": Draining(DATA, f"C+ 29\nC: x\n{GOODBYE}", 30),

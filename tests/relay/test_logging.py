@@ -165,7 +165,7 @@ STORIES: dict[str, tuple[tuple[Script, ...], list[str]]] = {
     "no path": (
         (Script(ehlo=Silence()), Script(mail="421 4.3.2 bye")),
         [
-            f"warning attempt_failed hop=a path={HOP_A} stage=hello why=silence",
+            f"warning attempt_failed hop=a path={HOP_A} stage=hello why=no answer in time",
             f"warning attempt_failed hop=a path={HOP_B} stage=MAIL why=421 4.3.2 bye",
             f"info recipient_refused to=u@a.example path={HOP_B} reply={LOST}",
             f"info recipient_refused to=v@a.example path={HOP_B} reply={LOST}",

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from mailgate.protocol.reply import Reply, Role, reply
 from mailgate.session.client import ClientSession, Lost, Patience
-from mailgate.session.wire import PIECE
+from mailgate.session.wire import PIECE, End
 from mailgate.testing import Side, play
 
 # What a next hop may do in place of its reply → why the session is lost, and when
@@ -30,9 +30,9 @@ FAULTS: dict[str, tuple[str, str, float]] = {
     "binary": ("S! \\x00\\xff\\x16\\n", r"not a reply line: b'\x00\xff\x16'", 0),
     "a line without end": (f"S! {'2' * 3000}", "a reply line of more than 2048 octets", 0),
     "a reply without end": ("S: 250-ok\n" * 200, "a reply of more than 128 lines", 0),
-    "silence": ("", "silence", SILENCE),
-    "silence inside a line": ("S+ 5\nS! 250 o", "silence", SILENCE),
-    "silence between lines": ("S+ 5\nS: 250-ok\nS+ 4\nS: 250-ok", "silence", SILENCE),
+    "silence": ("", End.SILENCE.value, SILENCE),
+    "silence inside a line": ("S+ 5\nS! 250 o", End.SILENCE.value, SILENCE),
+    "silence between lines": ("S+ 5\nS: 250-ok\nS+ 4\nS: 250-ok", End.SILENCE.value, SILENCE),
 }
 
 
@@ -118,7 +118,7 @@ async def test_patience(patience: Patience, when: float, capacity: int, autojump
     it = talk(capacity)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.session.listen)
-        assert await it.session.greeting(patience) == Lost("silence")
+        assert await it.session.greeting(patience) == Lost(End.SILENCE.value)
         assert trio.current_time() == when
         nursery.cancel_scope.cancel()
 
@@ -192,7 +192,7 @@ async def test_a_command_that_is_not_taken(patience: Patience, when: float, auto
         nursery.start_soon(it.session.listen)
         await it.peer.send_all(b"220 hi\r\n")
         await it.session.greeting(PATIENCE)
-        assert await it.session.hello("gw", patience) == Lost("takes no more data")
+        assert await it.session.hello("gw", patience) == Lost(End.STALLED.value)
         assert trio.current_time() == when
         assert not it.session.clean
         nursery.cancel_scope.cancel()
@@ -204,7 +204,7 @@ async def test_content_that_is_not_taken(autojump_clock: MockClock) -> None:
         nursery.start_soon(it.session.listen)
         nursery.start_soon(lambda: play(it.peer, before("content"), side=Side.SERVER))
         await go_to("content", it.session)
-        assert await it.session.content(b"x" * 1000) == Lost("takes no more data")
+        assert await it.session.content(b"x" * 1000) == Lost(End.STALLED.value)
         assert trio.current_time() == STALL
         nursery.cancel_scope.cancel()
 
@@ -216,9 +216,9 @@ async def test_a_dot_that_is_not_taken(autojump_clock: MockClock) -> None:
         nursery.start_soon(lambda: play(it.peer, before("content"), side=Side.SERVER))
         await go_to("content", it.session)
         assert await it.session.content(b"x" * 62 + b"\r\n") is None
-        assert await it.session.end() == Lost("takes no more data")
+        assert await it.session.end() == Lost(End.STALLED.value)
         assert trio.current_time() == STALL
-        assert await it.session.reply(PATIENCE) == Lost("takes no more data")
+        assert await it.session.reply(PATIENCE) == Lost(End.STALLED.value)
         nursery.cancel_scope.cancel()
 
 

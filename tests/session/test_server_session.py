@@ -19,6 +19,7 @@ from sessions import (
     each_capacity,
     serve,
     slot_of,
+    summary,
     to_content,
     to_rcpt,
 )
@@ -271,6 +272,26 @@ async def test_little_is_read_ahead_while_an_answer_is_due(line: bytes, autojump
         await to_rcpt(session)
         sent = await sent_at_most(client, line * 20_000)
         assert CHUNK <= sent <= CHUNK + 64 + 64
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_burst_lets_others_have_their_turn(autojump_clock: MockClock) -> None:
+    client, server = bounded_stream_pair(1_000_000)
+    session = serve(server)
+    turns = 0
+
+    async def another_session() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        await client.send_all(b"NOOP\r\n" * 10_000 + b"QUIT\r\n")
+        nursery.start_soon(session.listen)
+        nursery.start_soon(another_session)
+        assert summary(await session.next_event(SILENCE)) == "quit"
+        assert turns > 30, "one for each mouthful of 4,096 octets"
         nursery.cancel_scope.cancel()
 
 

@@ -56,8 +56,8 @@ def only(recipient: str, plan: Plan) -> dict[str, Plan]:
     return {recipient: plan}
 
 
-# The first gateway's script, gw1 | who got it at gw1 | who at gw2 | who was refused. Row by row PEERS.md's
-# tables for Postfix: inside by LMTP, outside by SMTP.
+# The first gateway's script, gw1 | who got it at gw1 | who at gw2 | who was refused. This is what Postfix 3.7 does,
+# inside by LMTP and outside by SMTP.
 LMTP_FAILOVER = [
     pytest.param(Script(), "abc", "", "", id="nothing"),
     pytest.param(Script(outcomes=only(B, "451 no")), "ac", "b", "", id="dot-451-for-b"),
