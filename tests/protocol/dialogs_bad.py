@@ -219,6 +219,26 @@ BAD_DIALOGS: Dialogs = {
         E: RCPT <b@y>
         """,
     ),
+    "bare CR refused again": (
+        SMTP,
+        f"""
+        {EHLO} {ENVELOPE} {DATA}
+        C! a\\rb\\r\\n.\\r\\n
+        S: 554 5.6.0 Message has a CR without LF, which RFC 5321 section 2.3.8 forbids
+        {ENVELOPE} {DATA}
+        C! a\\rb\\r\\n.\\r\\n
+        S: 554 5.6.0 Message has a CR without LF, which RFC 5321 section 2.3.8 forbids
+        E: reset
+        E: MAIL <a@x>
+        E: RCPT <b@y>
+        E: DATA
+        E: spoilt: bare CR
+        E: MAIL <a@x>
+        E: RCPT <b@y>
+        E: DATA
+        E: spoilt: bare CR
+        """,
+    ),
     "NUL before a dot refused": (
         SMTP,
         f"""

@@ -130,6 +130,17 @@ def test_the_longest_line_and_the_most_lines() -> None:
     assert answers(events_of(client, octets)) == [("DOT", 250)]
 
 
+@pytest.mark.parametrize(
+    ("octets", "speaking"),
+    [(b"", False), (b"2", True), (b"250-a\r\n", True), (b"451 a\r\n", False), (b"451 a\r\n2", True)],
+    ids=repr,
+)
+def test_a_reply_that_has_only_begun(octets: bytes, speaking: bool) -> None:
+    client = client_in(State.CONTENT)
+    events_of(client, octets)
+    assert client.speaking == speaking
+
+
 @pytest.mark.parametrize("rest", [b"", b"2", b"250", b"250 ok", b"250 ok\r", b"250-ok\r\n"], ids=repr)
 @pytest.mark.parametrize("state", [state for state in State if state is not State.CLOSED], ids=lambda one: one.name)
 def test_the_end_of_the_stream(state: State, rest: bytes) -> None:

@@ -12,7 +12,7 @@ from server_states import ENVELOPE_OF_THREE, asked, server_in, three_rcpts
 from serving import GOOD, LMTP, SMTP, Server
 
 from mailgate.protocol.command import MAX_LINE
-from mailgate.protocol.events import ContentEnd, DataAsked, MailAsked, Quit, RcptAsked
+from mailgate.protocol.events import Content, ContentEnd, ContentSpoilt, DataAsked, MailAsked, Quit, RcptAsked
 from mailgate.protocol.framing import BareNewline, LineBuffer
 from mailgate.protocol.reply import MAX_LINE_READ, Reply, ReplyParser, Role, final_prdr_reply, reply
 from mailgate.protocol.server import MOUTHFUL, ServerOptions, ServerProtocol, State
@@ -131,6 +131,7 @@ def test_no_more_rcpts_are_asked_at_a_time_than_a_transaction_may_have() -> None
     protocol.receive(b"RCPT TO:<b@y>\r\n" * 5)
     slots = [asked(protocol) for _ in range(3)]
     assert protocol.next_event() is None
+    assert protocol.unanswered == 3
     for slot in slots:
         protocol.answer(slot, GOOD["rcpt"])
     assert protocol.next_event() is None
@@ -158,13 +159,33 @@ def test_no_slot_is_answered_twice() -> None:
         protocol.answer(slots[1], GOOD["rcpt"])
 
 
+@pytest.mark.parametrize(
+    "octets", [b"a\rb", b"123456789\rb", b"1234567890123", b"a\r\n\x00.b"], ids=["CR", "CR at the limit", "big", "NUL"]
+)
+def test_no_content_comes_with_a_flaw_or_behind_it(octets: bytes) -> None:
+    server = server_in(State.RCPT, dataclasses.replace(SMTP, message_size=10))
+    server.protocol.receive(b"DATA\r\n")
+    server.protocol.answer(asked(server.protocol), GOOD["data"])
+    server.protocol.receive(octets + b"more\r\n.\r\n")
+    assert [type(event) for event in iter(server.protocol.next_event, None)] == [ContentSpoilt, ContentEnd]
+
+
+def test_no_content_is_empty() -> None:
+    server = server_in(State.CONTENT)  # behind a whole line
+    server.protocol.receive(b"a\r")
+    assert server.protocol.next_event() == Content(b"\r\na")
+    server.protocol.receive(b"\n.\r")
+    assert server.protocol.next_event() is None
+
+
 def test_replies_are_observed_as_they_leave() -> None:
     seen: list[tuple[str, str]] = []
     protocol = ServerProtocol(SMTP, lambda about, answer: seen.append((about, str(answer))))
     protocol.greet(reply(220, "", "hi"))
-    protocol.receive(b"junk\r\nQUIT\r\n")
+    protocol.receive(b"junk\r\n")
     protocol.next_event()
-    assert seen == [("greeting", "220 hi"), ("junk", "500 5.5.1 Command unrecognized"), ("QUIT", "221 2.0.0 Bye")]
+    protocol.goodbye(reply(421, "4.3.2", "bye"))
+    assert seen == [("greeting", "220 hi"), ("junk", "500 5.5.1 Command unrecognized"), ("goodbye", "421 4.3.2 bye")]
 
 
 # PRDR's final reply

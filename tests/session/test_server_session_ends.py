@@ -16,6 +16,7 @@ from sessions import (
     TO_DATA,
     TO_RCPT,
     Decider,
+    answer_after,
     each_capacity,
     gone_at,
     serve,
@@ -67,6 +68,35 @@ async def test_on_gone_is_called_at_once(
         assert calls == [5] * gone
         assert session.gone == gone
         assert session.end is end
+        nursery.cancel_scope.cancel()
+
+
+SECOND_ENDS: dict[str, tuple[str, float, End]] = {
+    "resets": ("C+ 5\nC~", 20, End.LOST),
+    "closes": ("C+ 5\nC.", 20, End.LOST),
+    "takes no reply": ("C+ 500", 20 + STALL, End.STALLED),
+}
+
+
+@pytest.mark.parametrize(("then", "when", "end"), SECOND_ENDS.values(), ids=SECOND_ENDS.keys())
+async def test_a_client_that_could_still_read_and_then_cannot(
+    then: str, when: float, end: End, autojump_clock: MockClock
+) -> None:
+    """Behind QUIT it has shut down its sending side; only our writing then finds out."""
+    client, server = bounded_stream_pair(1)
+    session = serve(server)
+    calls: list[float] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.listen)
+        nursery.start_soon(lambda: play(client, f"{TO_RCPT}C: QUIT\nC/\n{then}", patience=1000))
+        slot = await to_rcpt(session)
+        session.on_gone = lambda: calls.append(trio.current_time())
+        nursery.start_soon(answer_after, 20, session, slot, OK)
+        await session.replied()
+        await session.flush()
+        assert calls == [when]
+        assert session.end is end
+        assert session.gone
         nursery.cancel_scope.cancel()
 
 
