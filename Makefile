@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check bench format clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -27,6 +27,12 @@ check: $(VENV)/.installed  ## formatting, lint, structured-concurrency lint, typ
 		$$(find mailgate tests -name '*.py')
 	$(BIN)/mypy
 	$(MAKE) test
+
+bench: $(VENV)/.installed  ## what routing and health decisions cost per recipient
+	$(BIN)/python tests/bench/decisions.py
+
+bench: $(VENV)/.installed  ## what routing and health decisions cost per recipient, against the goal
+	$(BIN)/python tests/bench/decisions.py
 
 format: $(VENV)/.installed  ## format and mend what the linter can mend
 	$(BIN)/ruff format .

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from mailgate import control
 from mailgate.config import Bind, Config
 from mailgate.gateway import Gateway
 from mailgate.network import Incoming, Network
@@ -47,14 +48,17 @@ class _Listening:
 async def serve(config: Config, network: Network, log: FilteringBoundLogger) -> bool:
     """Run the gateway of a configuration until SIGTERM or SIGINT, then drain; a second signal leaves at once.
 
-    False: it did, and cut off what was under way. Raises CannotListen, with nothing left open.
+    False: it did, and cut off what was under way. Raises CannotListen and control.CannotServe, with nothing left open.
     """
     gateway = Gateway(config.settings, network, log)
     everything = trio.CancelScope()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with contextlib.AsyncExitStack() as closing:
             listening = [await _listen(bind, network, log, closing) for bind in config.binds]
+            asked = await _listen_for_status(config, network, log, closing)
             async with trio.open_nursery() as watching:  # ends by being cancelled
+                if asked is not None:
+                    watching.start_soon(control.serve, asked, gateway.status, log)
                 with everything:
                     async with trio.open_nursery() as sessions:  # ends by itself
                         await sessions.start(gateway.run)
@@ -77,6 +81,18 @@ async def _listen(
     listener = bind.listener
     log.info("listening", listener=listener.name, protocol=listener.protocol.value, address=incoming.address)
     return _Listening(bind, incoming)
+
+
+async def _listen_for_status(
+    config: Config, network: Network, log: FilteringBoundLogger, closing: contextlib.AsyncExitStack
+) -> Incoming | None:
+    """The control socket, if the configuration has a place for it; it is there until everything else has ended."""
+    if config.state_dir is None:
+        return None
+    incoming = await control.listen(network, config.state_dir)
+    await closing.enter_async_context(incoming)
+    log.info("control_socket", address=incoming.address)
+    return incoming
 
 
 async def _accept_until_signal(

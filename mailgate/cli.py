@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from mailgate.config import Config
     from mailgate.logs import Format
-    from mailgate.relay.settings import Listener, Route, Settings
+    from mailgate.relay.settings import Backbone, Listener, Route, Settings
 
 EXIT_FAILED = 1
 EXIT_BAD_CONFIG = 2
@@ -26,14 +26,25 @@ def main() -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def check(file: Path) -> None:
+@click.option(
+    "--dns", "ask_dns", is_flag=True, help="Ask DNS whether it knows each backbone's addresses and HELO name."
+)
+def check(file: Path, ask_dns: bool) -> None:  # noqa: FBT001 - click passes it by name
     """Check the configuration in FILE.
 
     Prints what it means, for you to compare with what you meant; or everything that is wrong with it, with
     exit status 2.
+
+    With --dns, exit status 1 if DNS lacks, for a backbone, what receivers of its mail look for, or cannot be asked.
     """
-    for line in _summary(load_or_exit(file)):
+    config = load_or_exit(file)
+    for line in _summary(config):
         click.echo(line)
+    if ask_dns:
+        from mailgate import dns_check
+
+        click.echo()
+        sys.exit(0 if dns_check.run(config) else EXIT_FAILED)
 
 
 @main.command()
@@ -56,7 +67,7 @@ def serve(file: Path, log_format: Format, verbose: bool) -> None:  # noqa: FBT00
     """
     import trio
 
-    from mailgate import app, logs
+    from mailgate import app, control, logs
     from mailgate.network import RealNetwork
 
     config = load_or_exit(file)
@@ -65,7 +76,7 @@ def serve(file: Path, log_format: Format, verbose: bool) -> None:  # noqa: FBT00
     log = logs.configure(stream=sys.stdout.buffer, format=log_format, verbose=verbose, now=network.now)
     try:
         drained = trio.run(app.serve, config, network, log)
-    except app.CannotListen as error:
+    except (app.CannotListen, control.CannotServe) as error:
         click.echo(f"mailgate: {error}", err=True)
         sys.exit(EXIT_FAILED)
     sys.exit(0 if drained else EXIT_FAILED)
@@ -103,6 +114,37 @@ def probe(address: str, file: Path, listener: str | None, sender: str) -> None:
 
 
 @main.command()
+@click.option("-c", "--config", "file", required=True, type=click.Path(path_type=Path), help="The configuration file.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON; docs/configuration.md has the keys.")
+@click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
+def status(file: Path, as_json: bool, watch: bool) -> None:  # noqa: FBT001 - click passes it by name
+    """Show what the running gateway is doing: its sessions, and its paths with their health.
+
+    It is asked over a socket in the `state_dir` of its configuration, by the user that it runs as or by root. With
+    --json --watch, each second is a line.
+
+    Exit status 0 if it answers, whatever state its paths are in, 1 if it does not, 2 if the configuration is bad or
+    has no `state_dir`.
+    """
+    from mailgate import control, status_view
+    from mailgate.text import escaped
+
+    config = load_or_exit(file)
+    if config.state_dir is None:
+        click.echo(
+            f"mailgate: {escaped(str(file))}: it has no control socket to ask; set state_dir, for example "
+            'state_dir = "/var/lib/mailgate", before the first table, and restart the gateway',
+            err=True,
+        )
+        sys.exit(EXIT_BAD_CONFIG)
+    try:
+        status_view.run(config.state_dir, as_json=as_json, watch=watch)
+    except control.CannotAsk as error:
+        click.echo(f"mailgate: {escaped(str(error))}", err=True)
+        sys.exit(EXIT_FAILED)
+
+
+@main.command()
 @click.option("--serve", is_flag=True, help="Go on afterwards, and take messages that you send by hand.")
 @click.option("--verbose", is_flag=True, help="Show what the gateways log, every reply included, on standard error.")
 @click.option("--log", "file", type=click.Path(path_type=Path), help="Write what the gateways log to this file.")
@@ -137,6 +179,10 @@ def _summary(config: Config) -> Iterator[str]:
     yield f"hostname: {settings.hostname}"
     yield f"mail for <Postmaster>: {_postmaster(settings)}"
     yield f"DNS servers: {', '.join(str(server) for server in config.dns_servers) or 'as the system has them'}"
+    yield f"state: {config.state_dir or 'none is kept, and there is no control socket for `mailgate status`'}"
+    if config.backbones:
+        yield ""
+        yield from (_backbone(backbone) for backbone in config.backbones)
     for listener in settings.listeners:
         yield ""
         yield f"listener {listener.name}: {listener.protocol.name}"
@@ -153,6 +199,10 @@ def _postmaster(settings: Settings) -> str:
     if all(find_route(one.routes, mailbox.domain) for one in smtp):
         return str(mailbox)
     return f"{mailbox}, refused: no route takes it; set `postmaster` (RFC 5321 section 4.5.1 wants it taken)"
+
+
+def _backbone(backbone: Backbone) -> str:
+    return f"backbone {backbone.name}: from {', '.join(backbone.sources)}, HELO {backbone.helo}"
 
 
 def _listener(config: Config, listener: Listener) -> Iterator[str]:
@@ -173,5 +223,14 @@ def _listener(config: Config, listener: Listener) -> Iterator[str]:
 
 
 def _next_hop(route: Route) -> str:
-    hosts = ", then ".join(str(host) for host in route.hosts)
-    return f"route {route.name}: {route.protocol.name} to {hosts}"
+    way = f"by MX, port {route.port}" if route.mx else f"to {', then '.join(str(host) for host in route.hosts)}"
+    if route.backbones:
+        way += f", over {', then '.join(backbone.name for backbone in route.backbones)}"
+    remarks = (
+        (route.allow_private, "hosts with private addresses too"),
+        (route.address_literals, "address literals too"),
+        (route.group_domains, "domains with the same hosts share a delivery"),
+    )
+    return "; ".join(
+        [f"route {route.name}: {route.protocol.name} {way}", *(remark for applies, remark in remarks if applies)]
+    )

@@ -21,6 +21,7 @@ from mailgate.config_tables import (
     ARRAYS,
     NAME,
     TABLES,
+    BackboneTable,
     DnsTable,
     Draft,
     Item,
@@ -34,7 +35,7 @@ from mailgate.config_tables import (
     read_table,
 )
 from mailgate.network import Address, TcpAddress
-from mailgate.relay.settings import Limits, Listener, Route, Settings, Timeouts
+from mailgate.relay.settings import Backbone, Limits, Listener, Route, Settings, Timeouts
 from mailgate.text import escaped
 
 __all__ = ["Bind", "Config", "ConfigError", "Problem", "load", "parse"]
@@ -59,6 +60,10 @@ class Config:
     """in the order of the file; a listener may have several"""
     dns_servers: tuple[TcpAddress, ...] = ()
     """none: the system's"""
+    backbones: tuple[Backbone, ...] = ()
+    """all of them, in the order of the file; each is some route's"""
+    state_dir: Path | None = None
+    """where the control socket is; none: there is no such socket"""
 
 
 class ConfigError(Exception):
@@ -92,6 +97,7 @@ def parse(text: str, source: str = "configuration") -> Config:
         top=read_table(TopTable, {key: value for key, value in raw.items() if key not in TABLES}, ""),
         listeners=_read_array(ListenerTable, raw, "listener"),
         routes=_read_array(RouteTable, raw, "route"),
+        backbones=_read_array(BackboneTable, raw, "backbone"),
         dns=read_table(DnsTable, raw.get("dns", {}), "dns."),
         limits=read_table(LimitsTable, raw.get("limits", {}), "limits."),
         timeouts=read_table(TimeoutsTable, raw.get("timeouts", {}), "timeouts."),
@@ -136,7 +142,8 @@ def _read_array(model: type[T], raw: dict[str, Any], kind: str) -> list[Item[T]]
 
 
 def _config(draft: Draft) -> Config:
-    routes = {item.name: _route(item.table) for item in draft.routes}
+    backbones = {item.name: _backbone(item.table, draft.top.table.hostname) for item in draft.backbones}
+    routes = {item.name: _route(item.table, backbones) for item in draft.routes}
     listeners = [
         Listener(
             name=table.name,
@@ -147,20 +154,42 @@ def _config(draft: Draft) -> Config:
         )
         for table in (item.table for item in draft.listeners)
     ]
-    settings = Settings(
-        hostname=draft.top.table.hostname,
-        listeners=tuple(listeners),
-        postmaster=draft.top.table.postmaster,
-        timeouts=Timeouts(**draft.timeouts.table.model_dump()),
-        limits=Limits(**draft.limits.table.model_dump()),
-    )
     binds = [
         Bind(listener, address)
         for listener, item in zip(listeners, draft.listeners, strict=True)
         for address in item.table.bind
     ]
-    return Config(settings=settings, binds=tuple(binds), dns_servers=tuple(draft.dns.table.servers or ()))
+    settings = Settings(
+        hostname=draft.top.table.hostname,
+        listeners=tuple(listeners),
+        postmaster=draft.top.table.postmaster,
+        addresses=tuple(bind.address for bind in binds if isinstance(bind.address, TcpAddress)),
+        timeouts=Timeouts(**draft.timeouts.table.model_dump()),
+        limits=Limits(**draft.limits.table.model_dump()),
+    )
+    return Config(
+        settings=settings,
+        binds=tuple(binds),
+        dns_servers=tuple(draft.dns.table.servers or ()),
+        backbones=tuple(backbones.values()),
+        state_dir=draft.top.table.state_dir,
+    )
 
 
-def _route(table: RouteTable) -> Route:
-    return Route(name=table.name, domains=tuple(table.domains), hosts=tuple(table.hosts), protocol=table.protocol)
+def _backbone(table: BackboneTable, hostname: str) -> Backbone:
+    return Backbone(name=table.name, sources=tuple(table.source), helo=table.helo or hostname)
+
+
+def _route(table: RouteTable, backbones: dict[str, Backbone]) -> Route:
+    return Route(
+        name=table.name,
+        domains=tuple(table.domains),
+        hosts=tuple(table.hosts or ()),
+        protocol=table.protocol,
+        backbones=tuple(backbones[name] for name in table.backbones or ()),
+        mx=table.mx,
+        port=table.port,
+        allow_private=table.allow_private,
+        address_literals=table.address_literals,
+        group_domains=table.group_domains,
+    )

@@ -8,9 +8,9 @@ import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
-from mailgate.config_tables import Draft, Item, ListenerTable, Problem, RouteTable
+from mailgate.config_tables import BackboneTable, Draft, Item, ListenerTable, Problem, RouteTable
 from mailgate.config_values import shown
-from mailgate.network import Address, UnixAddress
+from mailgate.network import Address, TcpAddress, UnixAddress
 from mailgate.protocol.reply import Role
 from mailgate.relay.settings import Host, IPNetwork
 
@@ -42,6 +42,7 @@ def _names_are_unique(draft: Draft) -> Iterator[Problem]:
     kinds: tuple[tuple[str, Sequence[Item[Any]]], ...] = (
         ("listener", draft.listeners),
         ("route", draft.routes),
+        ("backbone", draft.backbones),
     )
     for kind, items in kinds:
         for position, first in _repeats(item.name or None for item in items):
@@ -58,7 +59,10 @@ def _lists_have_no_repeats(draft: Draft) -> Iterator[Problem]:
         lists.append((listener, "clients", listener.table.clients or ()))
     for route in draft.routes:
         lists.append((route, "domains", route.table.domains))
-        lists.append((route, "hosts", route.table.hosts))
+        lists.append((route, "hosts", route.table.hosts or ()))
+        lists.append((route, "backbones", route.table.backbones or ()))
+    for backbone in draft.backbones:
+        lists.append((backbone, "source", backbone.table.source))
     for item, key, elements in lists:
         for position, first in _repeats(elements):
             what = f"{shown(str(elements[position]))} is already {key}[{first}]"
@@ -66,23 +70,109 @@ def _lists_have_no_repeats(draft: Draft) -> Iterator[Problem]:
 
 
 def _routes_exist(draft: Draft) -> Iterator[Problem]:
-    names = [route.name for route in draft.routes if route.name]
     for listener in draft.listeners:
-        for position, name in enumerate(listener.table.routes):
-            if name not in names:
-                close = difflib.get_close_matches(name, names, 1)
-                remedy = f"did you mean {shown(close[0])}?" if close else "write a [[route]] table with that name"
-                yield Problem(listener.at("routes", position), f"there is no route {shown(name)}", remedy)
+        yield from _unknown(listener, "routes", listener.table.routes, "route", draft.routes)
+
+
+def _backbones_exist(draft: Draft) -> Iterator[Problem]:
+    for route in draft.routes:
+        yield from _unknown(route, "backbones", route.table.backbones or (), "backbone", draft.backbones)
+
+
+def _unknown(
+    user: Item[Any], key: str, names: Sequence[str], kind: str, defined: Sequence[Item[Any]]
+) -> Iterator[Problem]:
+    known = [item.name for item in defined if item.name]
+    for position, name in enumerate(names):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            remedy = f"did you mean {shown(close[0])}?" if close else f"write a [[{kind}]] table with that name"
+            yield Problem(user.at(key, position), f"there is no {kind} {shown(name)}", remedy)
 
 
 def _routes_are_used(draft: Draft) -> Iterator[Problem]:
-    if any("routes" in listener.bad for listener in draft.listeners):
-        return
-    used = [name for listener in draft.listeners for name in listener.table.routes]
+    if not any("routes" in listener.bad for listener in draft.listeners):
+        used = [name for listener in draft.listeners for name in listener.table.routes]
+        yield from _unused(draft.routes, used, "no listener uses this route", "the `routes` of a listener")
+
+
+def _backbones_are_used(draft: Draft) -> Iterator[Problem]:
+    if not any("backbones" in route.bad for route in draft.routes):
+        used = [name for route in draft.routes for name in route.table.backbones or ()]
+        yield from _unused(draft.backbones, used, "no route uses this backbone", "the `backbones` of a route")
+
+
+def _unused(defined: Sequence[Item[Any]], used: Sequence[str], what: str, where: str) -> Iterator[Problem]:
+    for item in defined:
+        if item.name and item.name not in used:
+            yield Problem(item.at("name"), what, f"add it to {where}, or leave it out")
+
+
+def _hosts_or_mx(draft: Draft) -> Iterator[Problem]:
     for route in draft.routes:
-        if route.name and route.name not in used:
-            remedy = "add it to the `routes` of a listener, or leave it out"
-            yield Problem(route.at("name"), "no listener uses this route", remedy)
+        table, bad = route.table, route.bad
+        if table.mx and table.hosts is not None:
+            yield Problem(route.at("hosts"), "is there, and so is mx = true", "leave one of the two out")
+        if not table.mx and table.hosts is None and not bad & {"mx", "hosts"}:
+            remedy = 'write for example hosts = ["mail1.example.org"], or mx = true to ask DNS for them'
+            yield Problem(route.at("hosts"), "is missing", remedy)
+
+
+_ONLY_WITH_MX = {
+    "port": "write it behind the name or address in `hosts`, or leave it out",
+    "allow_private": "leave it out: `hosts` may have any address",
+    "address_literals": "leave it out: such a route takes address literals anyway",
+    "group_domains": "leave it out: domains of such a route share a delivery anyway",
+}
+"""keys of routes whose hosts are found by MX, and what to do on others"""
+
+
+def _only_with_mx(draft: Draft) -> Iterator[Problem]:
+    for route in draft.routes:
+        if not route.table.mx and "mx" not in route.bad:
+            for key, remedy in _ONLY_WITH_MX.items():
+                if key in route.table.model_fields_set:
+                    yield Problem(route.at(key), "means nothing without mx = true", remedy)
+
+
+def _one_source_per_family(draft: Draft) -> Iterator[Problem]:
+    for backbone in draft.backbones:
+        firsts: dict[str, str] = {}
+        for position, source in enumerate(backbone.table.source):
+            first = firsts.setdefault(_family(source), source)
+            if first != source:
+                what = f"{shown(source)} is a second {_family(source)} address beside {shown(first)}"
+                remedy = "leave one of the two out, or write a [[backbone]] of its own for it"
+                yield Problem(backbone.at("source", position), what, remedy)
+
+
+def _one_backbone_for_a_source(draft: Draft) -> Iterator[Problem]:
+    owners: dict[str, Item[BackboneTable]] = {}
+    for backbone in draft.backbones:
+        for position, source in enumerate(backbone.table.source):
+            owner = owners.setdefault(source, backbone)
+            if owner is not backbone:
+                what = f"{shown(source)} is already {owner.at('source', owner.table.source.index(source))}"
+                remedy = "write the address that this uplink's provider gave you"
+                yield Problem(backbone.at("source", position), what, remedy)
+
+
+def _hosts_have_a_path(draft: Draft) -> Iterator[Problem]:
+    for route in draft.routes:
+        names = route.table.backbones or ()
+        used = [item for item in draft.backbones if item.name in names]
+        if not names or len(used) < len(names) or any("source" in item.bad for item in used):
+            continue
+        families = [_family(source) for item in used for source in item.table.source]
+        for position, host in enumerate(route.table.hosts or ()):
+            if isinstance(host, TcpAddress) and _family(host.ip) not in families:
+                family, known = _family(host.ip), ", ".join(shown(name) for name in names)
+                what = f"no path leads to {host}: none of the route's backbones, {known}, has an {family} source"
+                yield Problem(route.at("hosts", position), what, "add one to a backbone, or leave the host out")
+
+
+def _family(ip: str) -> str:
+    return "IPv6" if ":" in ip else "IPv4"
 
 
 def _one_route_for_a_domain(draft: Draft) -> Iterator[Problem]:
@@ -97,18 +187,25 @@ def _one_route_for_a_domain(draft: Draft) -> Iterator[Problem]:
 
 
 def _no_open_relay(draft: Draft) -> Iterator[Problem]:
-    """A listener that takes mail for every domain must say from whom. On unix sockets the file's mode does."""
+    """A listener whose mail may go anywhere must say from whom. On unix sockets the file's mode does."""
     for listener in draft.listeners:
-        everything = [shown(route.name) for route in _routes_of(listener, draft) if "*" in route.table.domains]
-        if not everything or all(isinstance(address, UnixAddress) for address in listener.table.bind):
+        anywhere = [why for route in _routes_of(listener, draft) if (why := _goes_anywhere(route))]
+        if not anywhere or all(isinstance(address, UnixAddress) for address in listener.table.bind):
             continue
-        why = f'route {everything[0]} takes every domain ("*"): this would be an open relay'
+        why = f"{anywhere[0]}: this would be an open relay"
         remedy = 'name who may connect, for example clients = ["10.0.0.0/8"]'
         clients = listener.table.clients
         if clients is None:
             yield Problem(listener.at("clients"), f"is missing, and {why}", remedy)
         elif _is_everyone(clients):
             yield Problem(listener.at("clients"), f"is everyone, and {why}", remedy)
+
+
+def _goes_anywhere(route: Item[RouteTable]) -> str:
+    """Why a route is not for everyone; empty: it may be."""
+    if "*" in route.table.domains:
+        return f'route {shown(route.name)} takes every domain ("*")'
+    return f"route {shown(route.name)} goes wherever DNS says (mx)" if route.table.mx else ""
 
 
 def _is_everyone(clients: Iterable[IPNetwork]) -> bool:
@@ -152,12 +249,17 @@ def _lmtp_not_on_port_25(draft: Draft) -> Iterator[Problem]:
             places += ((listener.at("bind", number), it) for number, it in enumerate(listener.table.bind))
     for route in draft.routes:
         if route.table.protocol is Role.LMTP:
-            places += ((route.at("hosts", number), it) for number, it in enumerate(route.table.hosts))
+            places += ((route.at("hosts", number), it) for number, it in enumerate(route.table.hosts or ()))
     for where, address in places:
         if not isinstance(address, UnixAddress) and address.port == LMTP_FORBIDDEN_PORT:
             yield Problem(
                 where, f"{address} is LMTP on port 25, which RFC 2033 forbids", "use another port, such as 24"
             )
+    for route in draft.routes:
+        lmtp = route.table.protocol is Role.LMTP and route.table.mx
+        if lmtp and route.table.port == LMTP_FORBIDDEN_PORT and "port" not in route.bad:
+            what = "is 25" if "port" in route.table.model_fields_set else "is missing, so it is 25"
+            yield Problem(route.at("port"), f"{what}, where RFC 2033 forbids LMTP", "write for example port = 24")
 
 
 def _postmaster_has_a_route(draft: Draft) -> Iterator[Problem]:
@@ -180,13 +282,15 @@ def _matches(pattern: str, domain: str) -> bool:
 
 
 _ORDER: tuple[tuple[str, str, Callable[[float, float], bool], str, str], ...] = (
+    ("head_start", "less than", operator.lt, "connect", "the next path is to start beside one that still connects"),
     ("connect", "at most", operator.le, "probe", "connecting is a part of the probe"),
     ("reply", "at most", operator.le, "probe", "the greeting is a part of the probe"),
     ("probe", "at most", operator.le, "recipient", "a probe is a part of the answer to RCPT"),
     ("envelope", "at most", operator.le, "recipient", "a next hop's answer to RCPT is a part of ours"),
     ("attempts", "less than", operator.lt, "delivery", "an attempt that starts then needs time to end"),
+    ("idle", "at most", operator.le, "reuse", "a session that may not be used again is not worth keeping"),
 )
-"""budgets that are parts of others"""
+"""budgets that others bound, most of them because they are parts of those"""
 
 _CLIENTS_WAIT: tuple[tuple[str, float, str], ...] = (
     ("recipient", 300, "Postfix and Exim wait 300 s for the answer to RCPT"),
@@ -228,9 +332,16 @@ _RULES: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
     _lists_have_no_repeats,
     _routes_exist,
     _routes_are_used,
+    _hosts_or_mx,
+    _only_with_mx,
     _one_route_for_a_domain,
     _no_open_relay,
     _binds_do_not_collide,
+    _backbones_exist,
+    _backbones_are_used,
+    _one_source_per_family,
+    _one_backbone_for_a_source,
+    _hosts_have_a_path,
     _lmtp_not_on_port_25,
     _postmaster_has_a_route,
     _budgets_fit,

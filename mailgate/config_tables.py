@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import (
@@ -38,7 +39,7 @@ MAX_SECONDS = 3600
 """of any one wait: more is surely meant as milliseconds, and no client waits that long"""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-"""of a listener or route: one word in a log line"""
+"""of a listener, route or backbone: one word in a log line"""
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
@@ -83,6 +84,14 @@ def _network(value: object) -> IPNetwork:
     return values.parse_network(_text(value))
 
 
+def _source(value: object) -> str:
+    return values.parse_source(_text(value))
+
+
+def _state_dir(value: object) -> Path:
+    return values.parse_state_dir(_text(value))
+
+
 def _dns_server(value: object) -> TcpAddress:
     return values.parse_dns_server(_text(value))
 
@@ -94,6 +103,8 @@ def _parsed(parse: Any) -> PlainValidator:
 
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
+Port = Annotated[int, AfterValidator(values.parse_port)]
+HostName = Annotated[str, AfterValidator(values.parse_hostname)]
 Name = Annotated[str, AfterValidator(_name)]
 # An enum is taken by its value, the only thing that TOML can hold.
 Protocol = Annotated[Role, Field(strict=False)]
@@ -118,10 +129,11 @@ class Table(BaseModel):
 class TopTable(Table):
     """The keys before the first table."""
 
-    hostname: Annotated[str, AfterValidator(values.parse_hostname)] = Field(examples=["gw1.example.org"])
+    hostname: HostName = Field(examples=["gw1.example.org"])
     postmaster: Annotated[str, AfterValidator(values.parse_mailbox)] | None = Field(
         default=None, examples=["postmaster@example.org"]
     )
+    state_dir: Annotated[Path, _parsed(_state_dir)] | None = Field(default=None, examples=["/var/lib/mailgate"])
 
 
 class ListenerTable(Table):
@@ -145,9 +157,23 @@ class RouteTable(Table):
         min_length=1, examples=[["example.org", ".example.org"]]
     )
     protocol: Protocol = Field(default=Role.SMTP, examples=["smtp"])
-    hosts: list[Annotated[Host, _parsed(_host)]] = Field(
-        min_length=1, examples=[["mail1.example.org", "10.0.0.25:2525"]]
+    hosts: list[Annotated[Host, _parsed(_host)]] | None = Field(
+        default=None, min_length=1, examples=[["mail1.example.org", "10.0.0.25:2525"]]
     )
+    mx: bool = Field(default=False, examples=[True])
+    port: Port = Field(default=25, examples=[25])
+    backbones: list[str] | None = Field(default=None, min_length=1, examples=[["isp-a", "isp-b"]])
+    allow_private: bool = Field(default=False, examples=[True])
+    address_literals: bool = Field(default=False, examples=[True])
+    group_domains: bool = Field(default=False, examples=[True])
+
+
+class BackboneTable(Table):
+    """[[backbone]]"""
+
+    name: Name = Field(examples=["isp-a"])
+    source: list[Annotated[str, _parsed(_source)]] = Field(min_length=1, examples=[["192.0.2.10", "2001:db8:a::10"]])
+    helo: HostName | None = Field(default=None, examples=["gw1-a.example.org"])
 
 
 class DnsTable(Table):
@@ -172,11 +198,12 @@ TimeoutsTable = _numbers("TimeoutsTable", Timeouts, Seconds)
 TABLES: dict[str, type[Table]] = {
     "listener": ListenerTable,
     "route": RouteTable,
+    "backbone": BackboneTable,
     "dns": DnsTable,
     "limits": LimitsTable,
     "timeouts": TimeoutsTable,
 }
-ARRAYS = ("listener", "route")
+ARRAYS = ("listener", "route", "backbone")
 """tables of which there may be several"""
 
 _NEUTRAL: dict[str, Any] = {
@@ -187,7 +214,7 @@ _NEUTRAL: dict[str, Any] = {
     "routes": [],
     "clients": [],
     "domains": [],
-    "hosts": [],
+    "source": [],
 }
 """what a bad field is taken for, so that it breaks no rule across keys; otherwise its default"""
 
@@ -219,13 +246,14 @@ class Draft:
     top: Item[TopTable]
     listeners: Sequence[Item[ListenerTable]]
     routes: Sequence[Item[RouteTable]]
+    backbones: Sequence[Item[BackboneTable]]
     dns: Item[DnsTable]
     limits: Item[Table]
     timeouts: Item[Table]
 
     def items(self) -> tuple[Item[Any], ...]:
         """All tables."""
-        return (self.top, *self.listeners, *self.routes, self.dns, self.limits, self.timeouts)
+        return (self.top, *self.listeners, *self.routes, *self.backbones, self.dns, self.limits, self.timeouts)
 
 
 def name_of(raw: object) -> str:
@@ -254,6 +282,7 @@ _WRONG = {
     "int_type": "must be a whole number",
     "float_type": "must be a number",
     "finite_number": "must be a number",
+    "bool_type": "must be true or false",
     "list_type": "must be a list",
     "too_short": "is empty",
     "greater_than": "must be more than 0",

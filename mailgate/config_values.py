@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from pathlib import Path
 
 import idna
 
@@ -27,6 +28,8 @@ MAX_LOCAL_PART = 64
 """octets of a mailbox's local part (RFC 5321 section 4.5.3.1.1)"""
 MAX_UNIX_PATH = 107
 """octets of a unix socket's path on Linux, without the NUL behind it"""
+MAX_STATE_DIR = 80
+"""octets of `state_dir`'s path, so that there is room for the name of a unix socket in it"""
 
 # An underscore is no host name, but such names are in use, and a RCPT may name them.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
@@ -37,6 +40,13 @@ _LOCAL_PART = re.compile(  # RFC 5321 section 4.1.2: Dot-string or Quoted-string
 _DIGITS = re.compile(r"[0-9]{1,5}")
 _SCOPED = re.compile(r"[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]{1,15})?")  # fe80::1%eth0
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
+# By the names of ipaddress's properties
+_NO_SOURCES = {
+    "is_unspecified": "stands for any address, so it chooses no uplink",
+    "is_multicast": "is a multicast address, which nothing comes from",
+    "is_link_local": "is a link-local address, which leads to no other network",
+}
 
 
 class BadValue(ValueError):
@@ -91,6 +101,40 @@ def parse_dns_server(text: str) -> TcpAddress:
     if address is None or port == 0:
         raise BadValue(f"{shown(text)} is no IP address with or without a port", example)
     return TcpAddress(str(address), DNS_PORT if port is None else port)
+
+
+def parse_source(text: str) -> str:
+    """The address that a backbone's connections come from: `192.0.2.10`, `2001:db8::1`; in canonical form."""
+    address = _ip(text)
+    example = 'write for example "192.0.2.10" or "2001:db8::10", an address of this machine'
+    if address is None or "%" in text:
+        raise BadValue(f"{shown(text)} is no IP address", f"{example}, without a port or an interface")
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        raise BadValue(f"{shown(text)} is IPv4 written as IPv6", f'write "{address.ipv4_mapped}"')
+    for kind, wrong in _NO_SOURCES.items():
+        if getattr(address, kind):
+            raise BadValue(f"{shown(text)} {wrong}", example)
+    return str(address)
+
+
+def parse_state_dir(text: str) -> Path:
+    """The absolute path of a directory."""
+    if not text.startswith("/") or not text.isprintable():
+        raise BadValue(f"{shown(text)} is no absolute path", 'write for example "/var/lib/mailgate"')
+    if len(text.encode()) > MAX_STATE_DIR:
+        raise BadValue(
+            f"{shown(text)} is too long",
+            f"at most {MAX_STATE_DIR} octets leave room for a unix socket in it, whose whole path may have "
+            f"{MAX_UNIX_PATH}",
+        )
+    return Path(text)
+
+
+def parse_port(number: int) -> int:
+    """A TCP port to connect to."""
+    if not 0 < number <= 65535:
+        raise BadValue(f"{number} is no port", "write a number from 1 to 65535")
+    return number
 
 
 def parse_network(text: str) -> IPNetwork:

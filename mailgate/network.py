@@ -16,9 +16,8 @@ import os
 import random
 import socket
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 import dns.asyncbackend
 import dns.asyncresolver
@@ -28,6 +27,8 @@ import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 import trio
+
+from mailgate.network_files import Watched, read_hosts, read_resolv_conf
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,10 @@ class NoAnswer(enum.Enum):
     TEMPORARY = "temporary failure"
 
 
+class NoSuchSource(OSError):
+    """The source address of a connection is not, or no longer, one of this machine: bind() said EADDRNOTAVAIL."""
+
+
 class Incoming(trio.abc.AsyncResource):
     """A listening address; leaving its `async with` stops listening."""
 
@@ -107,7 +112,7 @@ class Network(Protocol):
         ...
 
     async def connect(self, address: Address, source: str | None = None) -> trio.abc.Stream:
-        """Open a connection, from the source IP address if one is given. Raises OSError.
+        """Open a connection, from the source IP address if one is given. Raises OSError; NoSuchSource if we lack that.
 
         It has no time limit of its own: the caller's cancel scope is the limit.
         """
@@ -115,6 +120,10 @@ class Network(Protocol):
 
     async def listen(self, address: Address) -> Incoming:
         """Listen on an address. Raises OSError."""
+        ...
+
+    def has_address(self, ip: str) -> bool:
+        """Whether connections to that IP address reach this machine, as far as its own addresses tell."""
         ...
 
     async def query(self, name: str, record_type: str) -> Answer | NoAnswer:
@@ -136,9 +145,8 @@ BACKLOG = 65_535
 QUERY_LIFETIME = 10.0
 """seconds that one DNS query may take, all servers and repetitions together"""
 
+_DISCARD = 9  # the port that nothing is expected of (RFC 863)
 _IP_BIND_ADDRESS_NO_PORT = getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24)  # Python has the name from 3.12 on
-
-_T = TypeVar("_T")
 
 
 class RealNetwork:
@@ -153,8 +161,8 @@ class RealNetwork:
     ) -> None:
         """`dns_servers`: where to ask, in this order; none: those of `resolv_conf`, followed as it changes."""
         self._random = random.Random()
-        self._hosts: _Watched[dict[str, tuple[str, ...]]] = _Watched(hosts, _read_hosts, {})
-        self._system: _Watched[dns.asyncresolver.Resolver | None] = _Watched(resolv_conf, _read_resolv_conf, None)
+        self._hosts: Watched[dict[str, tuple[str, ...]]] = Watched(hosts, read_hosts, {})
+        self._system: Watched[dns.asyncresolver.Resolver | None] = Watched(resolv_conf, read_resolv_conf, None)
         self._configured = _resolver(dns_servers) if dns_servers else None
 
     @property
@@ -163,7 +171,7 @@ class RealNetwork:
         return self._random
 
     async def connect(self, address: Address, source: str | None = None) -> trio.SocketStream:
-        """Open a connection, from the source IP address if one is given. Raises OSError.
+        """Open a connection, from the source IP address if one is given. Raises OSError; NoSuchSource if we lack that.
 
         The source must be of the address's family. A connect that fails or is cancelled leaves no socket.
         """
@@ -175,7 +183,12 @@ class RealNetwork:
                 # address would be the limit, instead of as many to each destination. Old kernels lack it.
                 with contextlib.suppress(OSError):
                     connection.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-                await connection.bind((source, 0))
+                try:
+                    await connection.bind((source, 0))
+                except OSError as error:
+                    if error.errno == errno.EADDRNOTAVAIL:  # connect() says so, too, when it finds no free port
+                        raise NoSuchSource(error.errno, error.strerror) from error
+                    raise
             await connection.connect(_socket_address(address))
             # A unix socket whose backlog is full says EAGAIN, which Trio takes for "on its way". This then says
             # that it is not connected.
@@ -207,6 +220,28 @@ class RealNetwork:
             if not bound:
                 listening.close()
         return RealIncoming(trio.SocketListener(listening))
+
+    def has_address(self, ip: str) -> bool:
+        """Whether connections to that IP address reach this machine: its own, loopback and unspecified ones.
+
+        Blocks for a few system calls (20 µs) and sends nothing. What is no IP address, or has a scope id, is not ours.
+        """
+        try:
+            address = ipaddress.ip_address(ip)
+        except ValueError:
+            return False
+        if address.is_unspecified or address.is_multicast or "%" in ip:
+            return address.is_unspecified
+        with socket.socket(_family(TcpAddress(ip, 0)), socket.SOCK_DGRAM) as probe:
+            try:
+                # With ip_nonlocal_bind, as for VRRP, bind() takes any address. What then sends from it must be ours:
+                # in IPv4 connect() sees to that, in IPv6 the way to one's own address begins there (RFC 6724, rule 1).
+                if address.version == 4:
+                    probe.bind((ip, 0))
+                probe.connect((ip, _DISCARD))
+            except OSError:
+                return False
+            return ipaddress.ip_address(probe.getsockname()[0]) == address
 
     async def query(self, name: str, record_type: str) -> Answer | NoAnswer:
         """Ask DNS for records of a name, an absolute one; U-labels are encoded (IDNA 2008).
@@ -281,55 +316,6 @@ class RealIncoming(Incoming):
                     os.unlink(self._address.path)
             self._file = None
         await self._listener.aclose()
-
-
-class _Watched(Generic[_T]):
-    """What a small file says, read anew when the file has changed."""
-
-    def __init__(self, path: str, read: Callable[[str], _T], missing: _T) -> None:
-        self._path = path
-        self._read = read
-        self._missing = missing
-        self._seen: tuple[int, int, int] | None = None
-        self._value = missing
-
-    def get(self) -> _T:
-        """Blocks for a stat (2 µs), and for reading a small local file when it has changed."""
-        try:
-            status = os.stat(self._path)
-            seen = status.st_mtime_ns, status.st_size, status.st_ino
-            if seen != self._seen:
-                self._value = self._read(self._path)
-                self._seen = seen
-        except OSError:
-            self._seen, self._value = None, self._missing
-        return self._value
-
-
-def _read_hosts(path: str) -> dict[str, tuple[str, ...]]:
-    """A file as hosts(5) describes; lines that do not fit are skipped, as the C library does."""
-    addresses: dict[str, tuple[str, ...]] = {}
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            ip, *names = line.partition("#")[0].split() or [""]
-            try:
-                ipaddress.ip_address(ip)
-            except ValueError:
-                continue
-            for written in names:
-                name = written.lower().removesuffix(".")
-                if ip not in addresses.get(name, ()):
-                    addresses[name] = (*addresses.get(name, ()), ip)
-    return addresses
-
-
-def _read_resolv_conf(path: str) -> dns.asyncresolver.Resolver | None:
-    resolver = dns.asyncresolver.Resolver(configure=False)
-    try:
-        resolver.read_resolv_conf(path)
-    except dns.exception.DNSException:
-        return None  # no name server in it
-    return resolver
 
 
 def _resolver(servers: tuple[TcpAddress, ...]) -> dns.asyncresolver.Resolver:

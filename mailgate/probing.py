@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import trio
@@ -14,9 +13,8 @@ from mailgate.config import Config
 from mailgate.network import RealNetwork
 from mailgate.protocol import command
 from mailgate.protocol.command import BadCommand, Dialect, Extension
-from mailgate.relay.paths import Path
 from mailgate.relay.probing import Probed, Question, probe
-from mailgate.relay.routing import find_route, postmaster
+from mailgate.relay.routing import Path, find_route, postmaster
 from mailgate.relay.settings import Host, Listener, Route
 from mailgate.text import escaped, quoted
 
@@ -42,8 +40,10 @@ def run(config: Config, *, address: str, listener: str | None, sender: str) -> b
     rows: list[Probed] = []
     with console.status("asking path by path …"):
         network = RealNetwork(config.dns_servers)
-        trio.run(functools.partial(probe, config.settings, network, route, question, rows.append))
+        winner = trio.run(probe, config.settings, network, route, question, rows.append)
     console.print(table(rows))
+    if winner is not None:
+        console.print(Text(f"a message would go by {_shown(winner)}: it was the first to take MAIL just now"))
     return any(row.accepts for row in rows)
 
 
@@ -81,17 +81,35 @@ def _route(config: Config, question: Question, name: str | None) -> tuple[Listen
 def table(rows: Sequence[Probed]) -> Table:
     """A row for each path."""
     made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="underline")
+    with_backbones = any(_backbone(row.where) for row in rows)
+    if with_backbones:
+        made.add_column("backbone", no_wrap=True)
     made.add_column("path", overflow="fold")
     made.add_column("got to", no_wrap=True)
     made.add_column("answer", overflow="fold")
+    made.add_column("connect", justify="right", no_wrap=True)
     made.add_column("seconds", justify="right", no_wrap=True)
     for row in rows:
-        answer = Text(escaped(row.answer), style="green" if row.accepts else "red")
-        made.add_row(Text(_shown(row.where)), row.stage.value, answer, f"{row.seconds:.2f}")
+        made.add_row(
+            *([_backbone(row.where)] if with_backbones else []),
+            Text(_place(row.where)),
+            row.stage.value,
+            Text(escaped(row.answer), style="green" if row.accepts else "red"),
+            "" if row.connected is None else f"{row.connected:.2f}",
+            f"{row.seconds:.2f}",
+        )
     return made
 
 
-def _shown(where: Host | Path) -> str:
-    if not isinstance(where, Path) or where.host == where.address:
+def _backbone(where: Path | Host | str) -> str:
+    return where.backbone.name if isinstance(where, Path) and where.backbone is not None else ""
+
+
+def _place(where: Path | Host | str) -> str:
+    if not isinstance(where, Path):
         return str(where)
-    return f"{where.host} ({where.address})"
+    return str(where.address) if where.host in (None, where.address) else f"{where.host} ({where.address})"
+
+
+def _shown(path: Path) -> str:
+    return _place(path) if path.backbone is None else f"{path.backbone.name} to {_place(path)}"

@@ -8,9 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import trio
 from click.testing import CliRunner, Result
 
+from mailgate import dns_check
 from mailgate.cli import main
+from mailgate.network import Answer, NoAnswer, TcpAddress
 
 EXAMPLE = Path(__file__).parent.parent / "conf" / "mailgate.toml"
 
@@ -18,6 +21,10 @@ SUMMARY = """\
 hostname: gw1.example.org
 mail for <Postmaster>: postmaster@example.org
 DNS servers: 127.0.0.1:53
+state: none is kept, and there is no control socket for `mailgate status`
+
+backbone isp-a: from 192.0.2.10, 2001:db8:a::10, HELO gw1-a.example.org
+backbone isp-b: from 198.51.100.10, HELO gw1-b.example.org
 
 listener from-outside: SMTP
     on 0.0.0.0:25, [::]:25
@@ -28,7 +35,7 @@ listener from-outside: SMTP
 listener from-inside: LMTP
     on 10.0.0.1:24
     for 10.0.0.0/8, 2001:db8:1::/48
-    * -> route outside: SMTP to relay-a.example.net:25, then relay-b.example.com:2525
+    * -> route outside: SMTP by MX, port 25, over isp-a, then isp-b
 """
 
 SMALL = """\
@@ -76,12 +83,126 @@ def test_who_may_connect_and_what_is_by_default(tmp_path: Path, bind: str, lines
         "hostname: gw1.example.org",
         "mail for <Postmaster>: postmaster@gw1.example.org",
         "DNS servers: as the system has them",
+        "state: none is kept, and there is no control socket for `mailgate status`",
         "",
         "listener out: LMTP",
         *(f"    {line}" for line in lines),
         "    xn--bcher-kva.example -> route inside: LMTP to unix:/run/lmtp",
         "    any other domain -> refused",
     ]
+
+
+ROUTE = """\
+mx = true
+port = 2525
+allow_private = true
+address_literals = true
+group_domains = true
+backbones = ["isp-a"]
+
+[[backbone]]
+name = "isp-a"
+source = ["2001:db8:a::10"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("route", "way"),
+    [
+        (
+            ROUTE,
+            "LMTP by MX, port 2525, over isp-a; hosts with private addresses too; address literals too; "
+            "domains with the same hosts share a delivery",
+        ),
+        ('hosts = ["a", "b"]\n' + ROUTE[ROUTE.index("backbones") :], "LMTP to a:24, then b:24, over isp-a"),
+    ],
+    ids=["by MX", "by name"],
+)
+def test_the_way_of_a_route(tmp_path: Path, route: str, way: str) -> None:
+    file = tmp_path / "gw.toml"
+    state = 'state_dir = "/var/lib/mailgate"\n'
+    file.write_text(state + SMALL.replace("BIND", '"unix:/run/x"').replace('hosts = ["unix:/run/lmtp"]\n', "") + route)
+    lines = run("check", str(file)).stdout.splitlines()
+    assert "state: /var/lib/mailgate" in lines
+    assert "backbone isp-a: from 2001:db8:a::10, HELO gw1.example.org" in lines
+    assert f"    xn--bcher-kva.example -> route inside: {way}" in lines
+
+
+class Dns:
+    """In the place of the real network, which `check` asks."""
+
+    def __init__(self, records: dict[tuple[str, str], str]) -> None:
+        self._records = records
+        self.servers: list[tuple[TcpAddress, ...]] = []
+
+    def at(self, servers: tuple[TcpAddress, ...]) -> Dns:
+        self.servers.append(servers)
+        return self
+
+    async def query(self, name: str, record_type: str) -> Answer | NoAnswer:
+        await trio.lowlevel.checkpoint()
+        record = self._records.get((name, record_type))
+        return NoAnswer.NO_SUCH_DOMAIN if record is None else Answer((record,), 300)
+
+
+V6 = "0.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.a.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"
+
+RECORDS = {
+    ("10.2.0.192.in-addr.arpa", "PTR"): "gw1-a.example.org.",
+    ("gw1-a.example.org", "A"): "192.0.2.10",
+    (V6, "PTR"): "gw1-a.example.org.",
+    ("gw1-a.example.org", "AAAA"): "2001:db8:a::10",
+    ("10.100.51.198.in-addr.arpa", "PTR"): "gw1-b.example.org.",
+    ("gw1-b.example.org", "A"): "198.51.100.10",
+}
+
+
+@pytest.mark.parametrize(
+    ("missing", "line", "status"),
+    [
+        (None, "ok", 0),
+        (
+            ("gw1-b.example.org", "A"),
+            "its HELO name, gw1-b.example.org, does not exist; "
+            "whoever keeps the zone of that name has to add: gw1-b.example.org. A 198.51.100.10",
+            1,
+        ),
+    ],
+    ids=["all is there", "a record is missing"],
+)
+def test_dns_is_asked(monkeypatch: pytest.MonkeyPatch, missing: tuple[str, str] | None, line: str, status: int) -> None:
+    dns = Dns({key: value for key, value in RECORDS.items() if key != missing})
+    monkeypatch.setattr(dns_check, "RealNetwork", dns.at)
+    result = run("check", "--dns", str(EXAMPLE))
+    assert result.stdout == SUMMARY + (
+        '\nbackbone "isp-a": source 192.0.2.10: ok\n'
+        'backbone "isp-a": source 2001:db8:a::10: ok\n'
+        f'backbone "isp-b": source 198.51.100.10: {line}\n'
+    )
+    assert (result.stderr, result.exit_code) == ("", status)
+    assert dns.servers == [(TcpAddress("127.0.0.1", 53),)]
+
+
+def test_dns_is_asked_of_the_hostname_where_there_is_no_backbone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "gw.toml"
+    file.write_text(SMALL.replace("BIND", '"unix:/run/x"'))
+    monkeypatch.setattr(dns_check, "RealNetwork", Dns({}).at)
+    result = run("check", str(file), "--dns")
+    remark, problem = result.stdout.splitlines()[-2:]
+    assert remark.startswith("There is no backbone to check: ")
+    assert problem.startswith("hostname gw1.example.org: DNS has no address for it; ")
+    assert result.exit_code == 1
+
+
+def test_dns_is_not_asked_of_a_bad_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "gw.toml"
+    file.write_text("")
+    dns = Dns({})
+    monkeypatch.setattr(dns_check, "RealNetwork", dns.at)
+    assert run("check", "--dns", str(file)).exit_code == 2
+    assert dns.servers == []
 
 
 def test_a_bad_file_gets_a_line_on_stderr_for_each_problem(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import functools
 import io
 import itertools
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ from mailgate import probing
 from mailgate.cli import main
 from mailgate.network import HostName, TcpAddress, UnixAddress
 from mailgate.relay.outcome import Stage
-from mailgate.relay.paths import Path as MailPath
 from mailgate.relay.probing import Probed
+from mailgate.relay.routing import Path as MailPath
+from mailgate.relay.settings import Backbone
 from mailgate.testing import Close, Raw, Script, ScriptedMTA, Silence
 
 DOWN = "127.0.0.1:1"
@@ -123,8 +125,8 @@ def site(nursery: trio.Nursery, tmp_path: Path) -> Site:
 
 def rows(result: Result) -> list[tuple[str, ...]]:
     """The rows below the headings, without the times."""
-    headings, *lines = result.stdout.splitlines()[1:]
-    at = [headings.index(heading) for heading in ("path", "got to", "answer", "seconds")]
+    headings, *lines = result.stdout.partition("\na message would go by")[0].splitlines()[1:]
+    at = [headings.index(heading) for heading in ("path", "got to", "answer", "connect")]
     return [tuple(line[begin:end].strip() for begin, end in itertools.pairwise(at)) for line in lines]
 
 
@@ -175,6 +177,9 @@ async def test_one_path(site: Site, script: Script, stage: str, answer: str, sta
     )
     assert rows(result) == [(host, stage, answer)]
     assert (result.exit_code, result.stderr) == (status, "")
+    # Whether the recipient is taken does not matter for the race, which MAIL decides.
+    wins = stage == "RCPT"
+    assert ("a message would go by" in result.stdout) == wins
     assert (mta.messages, mta.unfinished) == ([], 0)
 
 
@@ -182,13 +187,10 @@ async def test_it_asks_as_a_delivery_would_and_leaves_politely(site: Site) -> No
     mta = ScriptedMTA("a")
     await site.host("inside", mta)
     await site.probe("u@a.example", "--sender", "s@in.example")
-    (session,) = mta.sessions
-    assert [line for line in session.dialog if line.startswith("C")] == [
-        "C: EHLO gw.example",
-        "C: MAIL FROM:<s@in.example>",
-        "C: RCPT TO:<u@a.example>",
-        "C: QUIT",
-    ]
+    asked, raced = mta.sessions
+    envelope = ["C: EHLO gw.example", "C: MAIL FROM:<s@in.example>"]
+    assert [line for line in asked.dialog if line.startswith("C")] == [*envelope, "C: RCPT TO:<u@a.example>", "C: QUIT"]
+    assert [line for line in raced.dialog if line.startswith("C")] == [*envelope, "C: QUIT"]
 
 
 async def test_every_path_is_asked(site: Site, tmp_path: Path) -> None:
@@ -208,6 +210,8 @@ async def test_every_path_is_asked(site: Site, tmp_path: Path) -> None:
         (f"localhost:{port} (127.0.0.1:{port})", "RCPT", "250 2.1.5 recipient ok"),
     ]
     assert result.exit_code == 0
+    # It refuses the recipient, but the race is over by then.
+    assert result.stdout.splitlines()[-1] == f"a message would go by {refuses}: it was the first to take MAIL just now"
 
 
 async def test_all_paths_are_down(site: Site) -> None:
@@ -225,6 +229,7 @@ async def test_all_paths_are_down(site: Site) -> None:
             result = await site.probe("u@a.example")
     assert rows(result) == [(hangs, "connect", "no connection in time"), (down, "connect", "Connection refused")]
     assert result.exit_code == 1
+    assert "a message would" not in result.stdout
 
 
 async def test_lmtp_over_a_unix_socket(site: Site, tmp_path: Path) -> None:
@@ -304,41 +309,52 @@ def test_a_bad_configuration(tmp_path: Path) -> None:
 
 
 TABLE = """\
-path                            got to   answer                          seconds
-mail1.example.org:25            RCPT     250 2.1.5 ok                       0.01
+path                        got to   answer                     connect  seconds
+mail1.example.org:25        RCPT     250 2.1.5 ok                  0.00     0.01
 (192.0.2.25:25)
-[2001:db8:1234:5678::25]:2525   RCPT     550 5.1.1 <joe@example.org>:      12.00
-                                         Recipient address rejected:
-                                         User unknown in virtual
-                                         mailbox table
-mail3.example.org:25            look-up  mail3.example.org: temporary       0.10
-                                         failure
-unix:/run/dovecot/lmtp          connect  No such file or directory          0.00
+[2001:db8:1234:5678::25]:2  RCPT     550 5.1.1                     0.25    12.00
+525                                  <joe@example.org>:
+                                     Recipient address
+                                     rejected: User unknown in
+                                     virtual mailbox table
+mail3.example.org:25        look-up  mail3.example.org:                     0.10
+                                     temporary failure
+unix:/run/dovecot/lmtp      connect  No such file or directory              0.00
+"""
+
+BACKBONES = """\
+backbone  path           got to   answer              connect  seconds
+isp-a     192.0.2.25:25  connect  Connection refused              0.01
+isp-b     192.0.2.25:25  RCPT     250 2.1.5 ok           0.02     0.03
+          a.example      look-up  a.example: null MX              0.00
 """
 
 
+def printed(probed: Sequence[Probed]) -> list[str]:
+    to = io.StringIO()
+    Console(width=80, file=to).print(probing.table(probed))
+    return [line.rstrip() for line in to.getvalue().splitlines()]
+
+
 def test_the_table_fits_80_columns() -> None:
-    v6 = TcpAddress("2001:db8:1234:5678::25", 2525)
-    unix = UnixAddress("/run/dovecot/lmtp")
+    v6, unix = TcpAddress("2001:db8:1234:5678::25", 2525), UnixAddress("/run/dovecot/lmtp")
+    mail1, mail3 = HostName("mail1.example.org", 25), HostName("mail3.example.org", 25)
     refusal = "550 5.1.1 <joe@example.org>: Recipient address rejected: User unknown in virtual mailbox table"
     probed = [
-        Probed(
-            MailPath(HostName("mail1.example.org", 25), TcpAddress("192.0.2.25", 25)),
-            Stage.RCPT,
-            "250 2.1.5 ok",
-            accepts=True,
-            seconds=0.012,
-        ),
-        Probed(MailPath(v6, v6), Stage.RCPT, refusal, accepts=False, seconds=12),
-        Probed(
-            HostName("mail3.example.org", 25),
-            Stage.LOOKUP,
-            "mail3.example.org: temporary failure",
-            accepts=False,
-            seconds=0.1,
-        ),
-        Probed(MailPath(unix, unix), Stage.CONNECT, "No such file or directory", accepts=False, seconds=0),
+        Probed(MailPath(TcpAddress("192.0.2.25", 25), host=mail1), Stage.RCPT, "250 2.1.5 ok", True, 0.012, 0.001),
+        Probed(MailPath(v6, host=v6), Stage.RCPT, refusal, False, 12, 0.25),
+        Probed(mail3, Stage.LOOKUP, "mail3.example.org: temporary failure", False, 0.1),
+        Probed(MailPath(unix, host=unix), Stage.CONNECT, "No such file or directory", False, 0),
     ]
-    printed = io.StringIO()
-    Console(width=80, file=printed).print(probing.table(probed))
-    assert [line.rstrip() for line in printed.getvalue().splitlines()] == TABLE.splitlines()
+    assert printed(probed) == TABLE.splitlines()
+
+
+def test_backbones_have_a_column_of_their_own() -> None:
+    address = TcpAddress("192.0.2.25", 25)
+    isp_a, isp_b = (Backbone(name=name, sources=("192.0.2.1",), helo="gw.example") for name in ("isp-a", "isp-b"))
+    probed = [
+        Probed(MailPath(address, isp_a), Stage.CONNECT, "Connection refused", False, 0.01),
+        Probed(MailPath(address, isp_b), Stage.RCPT, "250 2.1.5 ok", True, 0.03, 0.02),
+        Probed("a.example", Stage.LOOKUP, "a.example: null MX", False, 0),
+    ]
+    assert printed(probed) == BACKBONES.splitlines()

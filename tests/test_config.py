@@ -120,6 +120,7 @@ def test_a_good_file_becomes_settings() -> None:
         hostname="gw1.example.org",
         postmaster="postmaster@example.org",
         listeners=(from_outside, from_inside),
+        addresses=(TcpAddress("0.0.0.0", 25), TcpAddress("::", 25), TcpAddress("10.0.0.1", 24)),
         limits=Limits(message_size=1_000_000),
         timeouts=Timeouts(probe=20, connect=2.5),
     )
@@ -134,6 +135,8 @@ def test_a_good_file_becomes_settings() -> None:
 def test_what_is_left_out_has_its_default() -> None:
     config = parse(GOOD[: GOOD.index("[dns]")].replace('postmaster = "postmaster@example.org"\n', ""))
     assert config.dns_servers == ()
+    assert config.backbones == ()
+    assert config.state_dir is None
     assert config.settings.postmaster is None
     assert config.settings.limits == Limits()
     assert config.settings.timeouts == Timeouts()
@@ -306,7 +309,8 @@ ONE_CHANGE = {
     "unlike any key": (
         ("message_size = 1_000_000", '"\\u001b[2J" = 1'),
         r'limits."\u001b[2J": unknown key; the keys here are message_size, recipients, recipients_per_delivery, '
-        "sessions, bad_commands, hops, body_memory",
+        "deliveries, sessions, sessions_per_host, sessions_per_mx_host, upstream_sessions, reused, bad_commands, hops, "
+        "body_memory",
     ),
     "a number for a string": (
         ('hostname = "gw1.example.org"', "hostname = 5"),
@@ -514,9 +518,10 @@ def test_one_table_in_single_brackets_is_looked_into() -> None:
         ('routes = ["inside"]', 'routes = ["outside"]\nclients = ["10.0.0.1"]'),
     )
     assert problems(text) == [
-        'route "outside": hosts: is missing; for example hosts = ["mail1.example.org", "10.0.0.25:2525"]',
         "route: is one table where there may be several; write [[route]], in double brackets",
         'route "outside": domains[1]: "*" is already domains[0]; leave one of the two out',
+        'route "outside": hosts: is missing; write for example hosts = ["mail1.example.org"], or mx = true to ask DNS '
+        "for them",
     ]
 
 
@@ -557,11 +562,13 @@ def test_open_relay(listener: str, what: str | None) -> None:
 
 BUDGETS = [
     # timeouts that are at their limit; the same, over it; which key is to blame
+    ("head_start = 4.9", "head_start = 5", "head_start"),
     ("connect = 20", "connect = 20.1", "connect"),
     ("reply = 20", "reply = 20.1", "reply"),
     ("probe = 180", "probe = 180.1", "probe"),
     ("envelope = 180", "envelope = 180.1", "envelope"),
     ("attempts = 539.9", "attempts = 540", "attempts"),
+    ("idle = 30", "idle = 30.1", "idle"),
     ("recipient = 299.9", "recipient = 300", "recipient"),
     ("data = 119.9", "data = 120", "data"),
     ("stall = 179.9", "stall = 180", "stall"),
@@ -663,6 +670,7 @@ DOCUMENTED: dict[str, type[BaseModel]] = {
     "Top of the file": TopTable,
     "`[[listener]]`": TABLES["listener"],
     "`[[route]]`": TABLES["route"],
+    "`[[backbone]]`": TABLES["backbone"],
     "`[dns]`": TABLES["dns"],
     "`[limits]`": TABLES["limits"],
     "`[timeouts]`": TABLES["timeouts"],
@@ -718,5 +726,8 @@ def test_the_documents_examples_have_the_right_shape(heading: str, model: type[B
 
 def test_the_models_give_a_json_schema() -> None:
     schema = TABLES["route"].model_json_schema()
-    assert schema["properties"]["hosts"]["items"] == {"type": "string"}
-    assert schema["required"] == ["name", "domains", "hosts"]
+    assert schema["properties"]["hosts"]["anyOf"] == [
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        {"type": "null"},
+    ]
+    assert schema["required"] == ["name", "domains"]

@@ -27,6 +27,7 @@ from mailgate.network import (
     Incoming,
     Network,
     NoAnswer,
+    NoSuchSource,
     RealNetwork,
     TcpAddress,
     UnixAddress,
@@ -96,6 +97,7 @@ async def _talk(network: Network, incoming: Incoming, source: str | None = None)
     [
         pytest.param(LOOPBACK, None, "127.0.0.1", id="v4"),
         pytest.param(LOOPBACK, "127.0.0.9", "127.0.0.9", id="v4-source"),
+        pytest.param(LOOPBACK, "127.0.1.1", "127.0.1.1", id="v4-source-of-another-network"),
         pytest.param(TcpAddress("::1", 0), None, "::1", id="v6", marks=needs_ipv6),
         pytest.param(TcpAddress("::1", 0), "::1", "::1", id="v6-source", marks=needs_ipv6),
     ],
@@ -148,10 +150,66 @@ async def test_connecting_to_nobody_is_refused(network: RealNetwork, leaves_no_s
         await network.connect(await _nobody(network))
 
 
-async def test_a_source_that_is_not_ours(network: RealNetwork, leaves_no_socket: None) -> None:
-    with pytest.raises(OSError) as raised:
-        await network.connect(await _nobody(network), "192.0.2.1")
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        pytest.param(TcpAddress("127.0.0.1", 9), "203.0.113.77", id="v4"),
+        pytest.param(TcpAddress("::1", 9), "2001:db8::77", id="v6", marks=needs_ipv6),
+    ],
+)
+async def test_a_source_that_is_not_ours(
+    address: TcpAddress, source: str, network: RealNetwork, leaves_no_socket: None
+) -> None:
+    with pytest.raises(NoSuchSource) as raised:
+        await network.connect(address, source)
     assert raised.value.errno == errno.EADDRNOTAVAIL
+
+
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [("connect", errno.EADDRNOTAVAIL), ("bind", errno.EADDRINUSE)],
+    ids=["no port left for connect()", "no port left for bind()"],
+)
+async def test_that_we_lack_ports_says_nothing_of_the_source(
+    call: str, number: int, network: RealNetwork, leaves_no_socket: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(self: trio._socket._SocketType, address: tuple[str, int]) -> None:
+        await trio.lowlevel.checkpoint()
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(trio._socket._SocketType, call, fails)
+    with pytest.raises(OSError) as raised:
+        await network.connect(TcpAddress("127.0.0.1", 9), "127.0.0.1")
+    assert not isinstance(raised.value, NoSuchSource)
+    assert raised.value.errno == number
+
+
+HAS_ADDRESS = {
+    "127.0.0.1": True,
+    "127.200.0.1": True,
+    "0.0.0.0": True,
+    "203.0.113.77": False,
+    "224.0.0.1": False,
+    "255.255.255.255": False,
+    "2001:db8::77": False,
+    "ff02::1": False,
+    "::1%lo": False,
+    "localhost": False,
+    "": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("ip", "has"), [*HAS_ADDRESS.items(), *(pytest.param(ip, True, marks=needs_ipv6) for ip in ("::1", "::"))]
+)
+def test_has_address(ip: str, has: bool, network: RealNetwork, leaves_no_socket: None) -> None:
+    assert network.has_address(ip) == has
+
+
+def test_a_bind_that_takes_any_address_deceives_nobody(network: RealNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with ip_nonlocal_bind, which VRRP wants."""
+    monkeypatch.setattr(socket.socket, "bind", lambda self, address: None)
+    assert not network.has_address("203.0.113.77")
 
 
 @contextlib.contextmanager

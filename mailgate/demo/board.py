@@ -79,9 +79,11 @@ class Board:
         for gateway in world.gateways.values():
             table.add_row(gateway.name.value, f"SMTP {gateway.smtp}", "gateway, for the outside")
             table.add_row("", f"LMTP {gateway.lmtp}", "gateway, for the inside")
+            for backbone in gateway.backbones:
+                table.add_row("", f"from {backbone.sources[0]}", f"its backbone {backbone.name}")
         self._indented(table)
         if one_address:
-            self.say("(This system has no 127.0.0.2 and up, so all of them share one address.)")
+            self.say("(This system has no 127.0.0.2 and up: all share one address, and no backbone can be cut.)")
         self._console.print()
         self._row([Text(heading, style="dim") for heading in _COLUMNS])
 

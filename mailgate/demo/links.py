@@ -39,14 +39,14 @@ class Links:
         self.pause: Pause | None = None
         """for the next connection that is opened"""
         self._real = RealNetwork()
-        self._cuts: dict[Address, Fault] = {}
-        self._open: list[tuple[Address, trio.SocketStream]] = []
+        self._cuts: dict[Address | str, Fault] = {}  # by where to, or by where from
+        self._open: list[tuple[Address, str, trio.SocketStream]] = []
 
-    def cut(self, address: Address, fault: Fault) -> None:
-        """From now on there is no way to that address, and what was connected to it is broken off."""
-        self._cuts[address] = fault
-        for connected, stream in self._living():
-            if connected == address:
+    def cut(self, end: Address | str, fault: Fault) -> None:
+        """From now on there is no way to that address, or from that source IP address. What is open is broken off."""
+        self._cuts[end] = fault
+        for connected, source, stream in self._living():
+            if end in (connected, source):
                 # Who holds the stream must not find that it has shut it down itself.
                 with stream.socket.dup() as same, contextlib.suppress(OSError):  # it may be at its end already
                     same.shutdown(socket.SHUT_RDWR)
@@ -60,8 +60,8 @@ class Links:
         """Connections that were opened here and not closed yet."""
         return len(self._living())
 
-    def _living(self) -> list[tuple[Address, trio.SocketStream]]:
-        self._open = [(address, stream) for address, stream in self._open if stream.socket.fileno() >= 0]
+    def _living(self) -> list[tuple[Address, str, trio.SocketStream]]:
+        self._open = [one for one in self._open if one[2].socket.fileno() >= 0]
         return self._open
 
     # Network
@@ -73,19 +73,24 @@ class Links:
 
     async def connect(self, address: Address, source: str | None = None) -> trio.abc.Stream:
         """Open a connection, from this host's address unless told otherwise. Raises OSError."""
-        match self._cuts.get(address):
+        source = source or self.ip
+        match self._cuts.get(address, self._cuts.get(source)):
             case Fault.UNREACHABLE:
                 raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
             case Fault.BLACK_HOLE:
                 await trio.sleep_forever()
-        stream = await self._real.connect(address, source or self.ip)
-        self._open = [*self._living(), (address, stream)]
+        stream = await self._real.connect(address, source)
+        self._open = [*self._living(), (address, source, stream)]
         pause, self.pause = self.pause, None
         return stream if pause is None else _PausedStream(stream, pause)
 
     async def listen(self, address: Address) -> Incoming:
         """Listen on an address. Raises OSError."""
         return await self._real.listen(address)
+
+    def has_address(self, ip: str) -> bool:
+        """Whether this machine has that IP address: all hosts of the demo are one machine."""
+        return self._real.has_address(ip)
 
     async def query(self, name: str, record_type: str) -> Answer | NoAnswer:
         """There is no DNS in the demo."""

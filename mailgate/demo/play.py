@@ -11,7 +11,7 @@ import trio
 from mailgate.demo.checker import duplicates
 from mailgate.demo.history import Arrival, Copy, History, Recipient, Sent, Try
 from mailgate.demo.links import Links, Pause
-from mailgate.demo.scenarios import Action, Cut, Direction, Does, Expected, Mend, QueueRun, Scenario, Stop
+from mailgate.demo.scenarios import Action, Cut, CutBackbone, Direction, Does, Expected, Mend, QueueRun, Scenario, Stop
 from mailgate.demo.world import HOMES, PATIENCE, SITE, Gw, Server, Site, World
 from mailgate.network import Address
 from mailgate.testing import Attempt, Patience, Script, ScriptedSender, Sending, Speaks, State
@@ -89,7 +89,7 @@ Report = Callable[[str, int, Sequence[Told]], None]
 
 
 async def play(scenario: Scenario, mail: Mail, post: Post, world: World, hosts: trio.Nursery, report: Report) -> Sent:
-    """Send the scenario's message; `report` is called after each run. Afterwards everything is mended."""
+    """Send the scenario's message; `report` is called after each run. Afterwards all is mended, unless it keeps."""
     tries: list[list[Try]] = [[] for _ in scenario.recipients]
     for count, run in enumerate(scenario.runs, 1):
         for step in run.before:
@@ -101,7 +101,11 @@ async def play(scenario: Scenario, mail: Mail, post: Post, world: World, hosts: 
         for at, one in zip(waiting, told, strict=True):
             tries[at] += one.tries
         report(mail.id, count, told)
-    await mend(world, hosts)
+    if not scenario.keeps:
+        # Nothing that one scenario has taught the gateways is to matter in the next.
+        for gateway in world.gateways.values():
+            await gateway.stop()
+        await mend(world, hosts)
     outcome = tuple(Recipient(address, tuple(made)) for address, made in zip(scenario.recipients, tries, strict=True))
     return Sent(mail.id, post.origin.reverse_path, mail.content, outcome, tuple(dict.fromkeys(scenario.duplicates)))
 
@@ -140,12 +144,17 @@ async def act(action: Action, world: World, hosts: trio.Nursery) -> None:
     match action:
         case Cut(gateway, server, fault):
             world.gateways[gateway].links.cut(world.servers[server].address, fault)
+        case CutBackbone(gateway, backbone, fault):
+            (source,) = next(one for one in world.gateways[gateway].backbones if one.name == backbone).sources
+            world.gateways[gateway].links.cut(source, fault)
         case Does(server, script):
             world.servers[server].mta.script = script
         case Stop(host):
             await (world.gateways[host] if isinstance(host, Gw) else world.servers[host]).stop()
         case Mend():
             await mend(world, hosts)
+            for gateway_host in world.gateways.values():
+                await gateway_host.recovered()
 
 
 async def mend(world: World, hosts: trio.Nursery) -> None:
@@ -208,6 +217,16 @@ def surprises(scenario: Scenario, sent: Sent, copies: Sequence[Copy]) -> Iterato
     if found != scenario.duplicates:
         got = ", ".join(kind.value for kind in found) or "none"
         yield f"expected duplicates: {', '.join(kind.value for kind in scenario.duplicates) or 'none'}; got {got}"
+
+
+def heard(scenario: Scenario, world: World) -> Iterator[str]:
+    """Where an outside server heard another HELO name than that of the backbone that the message was to take."""
+    if scenario.helo:
+        for address in scenario.recipients:
+            server = world.servers[HOMES[address.partition("@")[2]]]
+            names = [line.text for line in server.mta.sessions[-1].lines if line.text.startswith("EHLO ")]
+            if names != [f"EHLO {scenario.helo}"]:
+                yield f"{server.name}: expected EHLO {scenario.helo}; heard {', '.join(names) or 'none'}"
 
 
 def facts(sent: Sent, copies: Sequence[Copy], torn: int) -> str:

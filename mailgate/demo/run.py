@@ -16,7 +16,7 @@ from mailgate import logs
 from mailgate.demo.board import Board, console
 from mailgate.demo.checker import Breach, check
 from mailgate.demo.history import Sent
-from mailgate.demo.play import ORIGINS, Mail, Post, Told, compose, drain, facts, history, mend, play, surprises
+from mailgate.demo.play import ORIGINS, Mail, Post, Told, compose, drain, facts, heard, history, mend, play, surprises
 from mailgate.demo.scenarios import SCENARIOS, Scenario
 from mailgate.demo.serving import serve_by_hand
 from mailgate.demo.world import CannotStart, Journal, Site, World, find_site
@@ -82,7 +82,8 @@ async def demo(
             board.introduce(world, one_address=site.one_address)
             async with trio.open_nursery() as playing:  # ends by being cancelled
                 playing.start_soon(_cancel_at_signal, signals, playing.cancel_scope)
-                status = await _play_all(scenarios, world, site, board, hosts)
+                possible = [one for one in scenarios if not (one.over_backbones and site.one_address)]
+                status = await _play_all(possible, world, site, board, hosts)
                 playing.cancel_scope.cancel()
             if serve and status != EXIT_INTERRUPTED:
                 await mend(world, hosts)
@@ -110,8 +111,11 @@ async def _play_all(scenarios: Sequence[Scenario], world: World, site: Site, boa
         happened = history(world, sent)
         news = [breach for breach in check(happened).breaches if breach not in known]
         known += news
-        problems = [*map(str, news), *surprises(scenario, sent[-1], happened.copies)]
-        board.close(problems, facts(sent[-1], happened.copies, world.torn - torn), world.journal.text)
+        problems = [*map(str, news), *surprises(scenario, sent[-1], happened.copies), *heard(scenario, world)]
+        told = facts(sent[-1], happened.copies, world.torn - torn)
+        if scenario.helo:
+            told += f", came as {scenario.helo}"
+        board.close(problems, told, world.journal.text)
         if problems:
             broken.append(f"{number} {scenario.title}")
     findings = check(history(world, sent, await drain(world)))

@@ -8,7 +8,7 @@ from enum import Enum
 
 from mailgate.demo.history import Duplicate, Try
 from mailgate.demo.links import Fault
-from mailgate.demo.world import Gw, Server
+from mailgate.demo.world import ISP_A, ISP_B, Gw, Server, helo
 from mailgate.testing import EXTENSIONS, Close, Script, Stage, State, Turns
 
 
@@ -65,6 +65,15 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class CutBackbone:
+    """One of a gateway's uplinks goes."""
+
+    gateway: Gw
+    backbone: str
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """A host goes down, at once."""
 
@@ -81,10 +90,10 @@ class Does:
 
 @dataclass(frozen=True, slots=True)
 class Mend:
-    """All links are back, all hosts are up, all servers take everything."""
+    """All links are back, all hosts are up, all servers take everything, and the gateways have found out."""
 
 
-Action = Cut | Stop | Does | Mend
+Action = Cut | CutBackbone | Stop | Does | Mend
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,7 @@ class QueueRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """One message, and what goes wrong meanwhile. All is mended afterwards."""
+    """One message, and what goes wrong meanwhile."""
 
     title: str
     broken: str
@@ -109,10 +118,16 @@ class Scenario:
     direction: Direction
     recipients: tuple[str, ...]
     runs: tuple[QueueRun, ...]
+    keeps: bool = False
+    """what is broken stays so; otherwise all is mended afterwards, and the gateways start anew"""
+    over_backbones: bool = False
+    """it needs source addresses that differ"""
     size: int = 2_000
     """bytes of the message, about"""
     duplicates: tuple[Duplicate, ...] = ()
     """copies too many that cannot be avoided"""
+    helo: str = ""
+    """what the outside servers must have heard from whoever brought it; empty: that does not matter"""
 
 
 ANN, BEN = "ann@home.example", "ben@home.example"
@@ -134,6 +149,7 @@ SCENARIOS = (
         direction=Direction.OUTBOUND,
         recipients=(EVA, BOB),
         runs=(QueueRun({EVA: (takes(Gw.GW1),), BOB: (takes(Gw.GW1),)}),),
+        helo=helo(Gw.GW1, ISP_A),
     ),
     Scenario(
         title="Inbound, the inside link of gw1 is cut",
@@ -174,6 +190,43 @@ SCENARIOS = (
                 before=(Cut(Gw.GW1, Server.MX_B, Fault.BLACK_HOLE),),
             ),
         ),
+    ),
+    Scenario(
+        title="Outbound, a backbone of gw1 goes dark",
+        over_backbones=True,
+        broken="what gw1 sends over isp-a vanishes.",
+        promise="gw1 waits a quarter of a second, then goes by isp-b.",
+        direction=Direction.OUTBOUND,
+        recipients=(EVA, BOB),
+        runs=(
+            QueueRun(
+                {EVA: (takes(Gw.GW1),), BOB: (takes(Gw.GW1),)},
+                before=(CutBackbone(Gw.GW1, ISP_A, Fault.BLACK_HOLE),),
+            ),
+        ),
+        helo=helo(Gw.GW1, ISP_B),
+        keeps=True,
+    ),
+    Scenario(
+        title="Outbound, and it stays dark",
+        over_backbones=True,
+        broken="isp-a of gw1, still.",
+        promise="gw1 knows, and goes by isp-b at once.",
+        direction=Direction.OUTBOUND,
+        recipients=(EVA, BOB),
+        runs=(QueueRun({EVA: (takes(Gw.GW1),), BOB: (takes(Gw.GW1),)}),),
+        helo=helo(Gw.GW1, ISP_B),
+        keeps=True,
+    ),
+    Scenario(
+        title="Outbound, the backbone is back",
+        over_backbones=True,
+        broken="nothing any more; gw1 looks every half second.",
+        promise="gw1 goes by isp-a, which it prefers.",
+        direction=Direction.OUTBOUND,
+        recipients=(EVA, BOB),
+        runs=(QueueRun({EVA: (takes(Gw.GW1),), BOB: (takes(Gw.GW1),)}, before=(Mend(),)),),
+        helo=helo(Gw.GW1, ISP_A),
     ),
     Scenario(
         title="Outbound, one recipient is refused after the message",

@@ -24,7 +24,7 @@ from mailgate.demo.links import Links
 from mailgate.gateway import Gateway
 from mailgate.network import Address, Incoming, RealNetwork, TcpAddress
 from mailgate.protocol.reply import Role
-from mailgate.relay.settings import Listener, Route, Settings, Timeouts
+from mailgate.relay.settings import Backbone, Listener, Route, Settings, Timeouts
 from mailgate.testing import ScriptedMTA, Violation
 
 
@@ -49,12 +49,25 @@ HOMES = {"home.example": Server.INSIDE, "a.example": Server.MX_A, "b.example": S
 SITE = "home.example"
 
 TIMEOUTS = Timeouts(
-    connect=1, reply=3, probe=4, envelope=4, recipient=6, data=4, stall=4, attempts=4, delivery=8, quit=2, drain=2
+    connect=1,
+    reply=3,
+    probe=4,
+    envelope=4,
+    recipient=6,
+    data=4,
+    stall=4,
+    attempts=4,
+    delivery=8,
+    quit=2,
+    check=0.5,
+    drain=2,
 )
 """The gateways': short, so that nobody waits long for what is broken; a client still has time to type by hand"""
 
 PATIENCE = 10.0
 """seconds in which a gateway with those timeouts has to give any answer"""
+
+ISP_A, ISP_B = "isp-a", "isp-b"
 
 LOOPBACK = "127.0.0.1"
 
@@ -65,6 +78,18 @@ _IPS: dict[Gw | Server, str] = {
     Server.MX_A: "127.0.0.31",
     Server.MX_B: "127.0.0.32",
 }
+
+
+_SOURCES: dict[Gw, dict[str, str]] = {
+    Gw.GW1: {ISP_A: "127.0.1.11", ISP_B: "127.0.2.11"},
+    Gw.GW2: {ISP_A: "127.0.1.12", ISP_B: "127.0.2.12"},
+}
+"""Of each gateway's backbones, in order of preference"""
+
+
+def helo(gateway: Gw, backbone: str) -> str:
+    """What a gateway calls itself on a backbone."""
+    return f"{gateway}-{backbone}.{SITE}"
 
 
 class CannotStart(Exception):
@@ -80,6 +105,7 @@ class Site:
     """Where the hosts are."""
 
     ips: dict[Gw | Server, str]
+    sources: dict[Gw, dict[str, str]]
 
     @property
     def one_address(self) -> bool:
@@ -90,15 +116,16 @@ class Site:
 async def find_site() -> Site:
     """An address for each host; on systems where only 127.0.0.1 is there (macOS), that one for all."""
     network = RealNetwork()
-    for ip in _IPS.values():
+    for ip in (*_IPS.values(), *(ip for sources in _SOURCES.values() for ip in sources.values())):
         try:
             incoming = await network.listen(TcpAddress(ip, 0))
         except OSError as error:
             if error.errno != errno.EADDRNOTAVAIL:
                 raise CannotStart("the demo", TcpAddress(ip, 0), error) from None
-            return Site(dict.fromkeys(_IPS, LOOPBACK))
+            same = {gateway: dict.fromkeys(sources, LOOPBACK) for gateway, sources in _SOURCES.items()}
+            return Site(dict.fromkeys(_IPS, LOOPBACK), same)
         await incoming.aclose()
-    return Site(_IPS)
+    return Site(_IPS, _SOURCES)
 
 
 class Journal(io.BytesIO):
@@ -178,13 +205,19 @@ class ServerHost:
 class GatewayHost:
     """A gateway on real addresses: SMTP for the outside, LMTP for the inside."""
 
-    def __init__(self, name: Gw, ip: str, servers: dict[Server, ServerHost], log: FilteringBoundLogger) -> None:
+    def __init__(self, name: Gw, site: Site, servers: dict[Server, ServerHost], log: FilteringBoundLogger) -> None:
+        ip = site.ips[name]
         self.name = name
         self.links = Links(ip)
+        self.backbones = tuple(
+            Backbone(name=backbone, sources=(source,), helo=helo(name, backbone))
+            for backbone, source in site.sources[name].items()
+        )
         self.smtp: TcpAddress = TcpAddress(ip, 0)
         self.lmtp: TcpAddress = TcpAddress(ip, 0)
         self._servers = servers
         self._log = log.bind(gateway=name)
+        self._gateway: Gateway | None = None
         self._power = _Power()
         self._drain = trio.Event()
 
@@ -192,7 +225,7 @@ class GatewayHost:
         """Serve until `stop` or `drain`. Raises CannotStart."""
         settings = self._settings()
         outside, inside = settings.listeners
-        gateway = Gateway(settings, self.links, self._log)
+        gateway = self._gateway = Gateway(settings, self.links, self._log)
         self._drain = trio.Event()
 
         with self._power.on():
@@ -212,6 +245,11 @@ class GatewayHost:
         """Off, at once, whatever it is doing: what a crash leaves."""
         await self._power.off()
 
+    async def recovered(self) -> None:
+        """Wait until it has found out that all its paths are up."""
+        while self._gateway is not None and not all(one.up for one in self._gateway.status().paths):  # noqa: ASYNC110
+            await trio.sleep(_LOOK)
+
     async def drain(self) -> None:
         """Off, in the way of SIGTERM."""
         self._drain.set()
@@ -224,7 +262,12 @@ class GatewayHost:
 
     def _settings(self) -> Settings:
         routes = {
-            domain: Route(name=server.value, domains=(domain,), hosts=(self._servers[server].address,))
+            domain: Route(
+                name=server.value,
+                domains=(domain,),
+                hosts=(self._servers[server].address,),
+                backbones=() if domain == SITE else self.backbones,
+            )
             for domain, server in HOMES.items()
         }
         outside = Listener(name="from-outside", protocol=Role.SMTP, routes=(routes[SITE],))
@@ -237,6 +280,9 @@ class GatewayHost:
         return Settings(hostname=f"{self.name}.{SITE}", listeners=(outside, inside), timeouts=TIMEOUTS)
 
 
+_LOOK = 0.05
+"""seconds between two looks at what a gateway knows"""
+
 _TORN = re.compile(r"\[[1-9][0-9]* bytes without a dot\]")
 
 
@@ -246,7 +292,7 @@ class World:
     def __init__(self, site: Site, journal: Journal, log: FilteringBoundLogger) -> None:
         self.journal = journal
         self.servers = {name: ServerHost(name, site.ips[name]) for name in Server}
-        self.gateways = {name: GatewayHost(name, site.ips[name], self.servers, log) for name in Gw}
+        self.gateways = {name: GatewayHost(name, site, self.servers, log) for name in Gw}
 
     @property
     def hosts(self) -> list[ServerHost | GatewayHost]:

@@ -33,8 +33,8 @@ _S, _V = State, Verb
 SAYABLE: dict[State, dict[Verb, State]] = {
     _S.GREETING: {},
     _S.HELLO: {_V.HELO: _S.HELLO, _V.QUIT: _S.HELLO},
-    _S.READY: {_V.MAIL: _S.MAIL, _V.QUIT: _S.READY},
-    _S.MAIL: {_V.RCPT: _S.MAIL, _V.DATA: _S.DATA, _V.QUIT: _S.MAIL},
+    _S.READY: {_V.MAIL: _S.MAIL, _V.RSET: _S.READY, _V.QUIT: _S.READY},
+    _S.MAIL: {_V.RCPT: _S.MAIL, _V.DATA: _S.DATA, _V.RSET: _S.READY, _V.QUIT: _S.MAIL},
     _S.DATA: {},
     _S.CONTENT: {_V.DOT: _S.OUTCOME},
     _S.OUTCOME: {},
@@ -49,7 +49,10 @@ MOVES: dict[tuple[State, Verb], tuple[State, State]] = {
     (_S.DATA, _V.DATA): (_S.CONTENT, _S.READY),
     (_S.OUTCOME, _V.DOT): (_S.READY, _S.READY),
 }
-"""Where a reply moves the state to: a positive one (2xx, 3xx), a negative one. 421 and the reply to QUIT close."""
+"""Where a reply moves the state to: a positive one (2xx, 3xx), a negative one. 421 and the reply to QUIT close.
+
+RSET's reply moves nothing: what it ends has ended when it was said, and a refusal is for the caller to judge.
+"""
 
 _POSITIVE = {_V.DATA: 3}  # RFC 5321 section 4.2.1: 3xx where the server waits for more, else 2xx
 
@@ -98,6 +101,8 @@ class ClientProtocol:
         self._accepted = 0
         self._prdr = False
         self._end: str | None = None
+        self.transactions = 0
+        """messages whose dot was answered, whatever the answer"""
         self.state = State.GREETING
         self.capabilities = Capabilities(frozenset())
 
@@ -168,6 +173,11 @@ class ClientProtocol:
         self._awaited.extend([Verb.DOT] * (self._accepted if self._role is Role.LMTP else 1))
         return self._encoder.end()
 
+    def reset(self) -> bytes:
+        """RSET: a transaction is given up. MAIL may follow in the same write if the next hop knows PIPELINING."""
+        self._accepted = 0
+        return self._say(Verb.RSET, "RSET")
+
     def quit(self) -> bytes:
         """QUIT."""
         return self._say(Verb.QUIT, "QUIT")
@@ -234,9 +244,12 @@ class ClientProtocol:
         positive = answer.kind in (2, 3)
         if verb is Verb.DOT and self._awaited:
             return  # more replies about this message are due
+        self.transactions += verb is Verb.DOT
         if answer.code == 421 or verb is Verb.QUIT:
             self.state = State.CLOSED
             return
+        if Verb.RSET in self._awaited:
+            return  # about a transaction that was given up
         positive_state, negative_state = MOVES.get((self.state, _as_helo(verb)), (self.state, self.state))
         self.state = positive_state if positive else negative_state
         if verb is Verb.RCPT and positive:

@@ -56,6 +56,11 @@ class Conversation:
         self._transaction: Transaction | None = None
         self._draining = False
 
+    @property
+    def deliveries(self) -> int | None:
+        """Those under way in its transaction; None: there is no transaction now."""
+        return None if self._transaction is None else self._transaction.deliveries
+
     async def run(self, refusal: Reply | None = None) -> None:
         """Serve until the client says QUIT, leaves, is silent for too long or is sent away.
 

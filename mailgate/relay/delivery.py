@@ -1,6 +1,6 @@
 """One next hop's part of a transaction: one task, read from top to bottom.
 
-    for each path: connect → greeting, hello → MAIL → recipients → DATA → message → dot → outcomes
+    for each session with MAIL taken (see reach): recipients → DATA → message → dot → outcomes
 
 Recipients reach it through its inbox, in the client's order, and leave on its upstream session in that order. What
 it learns it reports at once. A path that fails before the commit is followed by the next one, on which everything
@@ -9,7 +9,6 @@ is said again. From the commit on there is no other path: what is not heard then
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVarTuple
@@ -17,21 +16,23 @@ from typing import Protocol, TypeVarTuple
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from mailgate.network import Address
-from mailgate.protocol.command import Extension, Verb
+from mailgate.protocol.command import Extension
 from mailgate.protocol.reply import Reply, Role, passed_on, reply
-from mailgate.relay import nexthop, outcome
+from mailgate.relay import outcome
 from mailgate.relay.body import Body
 from mailgate.relay.envelope import Envelope, Recipient
-from mailgate.relay.outcome import Failure, Outcome, Stage
-from mailgate.relay.paths import Path, connect, introduce, refused
-from mailgate.relay.routing import NextHop
+from mailgate.relay.outcome import Failure, Outcome, Scope, Stage
+from mailgate.relay.paths import refused
+from mailgate.relay.reach import Reach
+from mailgate.relay.routing import NextHop, Path
 from mailgate.relay.settings import Host
 from mailgate.relay.shared import Shared
+from mailgate.relay.upstreams import Lease
 from mailgate.session.client import ClientSession, Lost, Patience
 
 _About = TypeVarTuple("_About")
 
+AHEAD = reply(250, "2.1.5", "Accepted, the next hop will be asked when there is room")
 FULL = reply(452, "4.5.3", "Too many recipients for this next hop, send the rest in another transaction")
 
 
@@ -55,9 +56,18 @@ class Delivery:
     """Give it recipients with `offer`, then `request_data`; `run` is its task, `scope` ends it early."""
 
     def __init__(
-        self, hop: NextHop, envelope: Envelope, body: Body, shared: Shared, reports: Reports, log: FilteringBoundLogger
+        self,
+        hop: NextHop,
+        domain: str,
+        envelope: Envelope,
+        body: Body,
+        shared: Shared,
+        reports: Reports,
+        log: FilteringBoundLogger,
     ) -> None:
+        """`domain`: of its first recipient."""
         self.hop = hop
+        self._domain = domain
         self.scope = trio.CancelScope()
         self.path: Path | None = None
         """the path under way, or the last one"""
@@ -79,6 +89,8 @@ class Delivery:
         self._failures: list[Failure] = []
         self._data_by = math.inf  # from the request on: when a 354 must be there
         self._data_requested = False
+        self._opening = trio.CancelScope()  # a session is being opened
+        self._ahead = False  # recipients are accepted before they are offered
         self._committed = False
         self._reporting = False  # the transaction is being told something
         self._over: Reply | None = None  # what is said to whoever comes too late
@@ -92,6 +104,11 @@ class Delivery:
         """Its next hop has accepted a recipient, and it has not been given up."""
         return bool(self._taken) and self._over is None
 
+    @property
+    def over(self) -> bool:
+        """It has ended, or was given up."""
+        return self._over is not None
+
     def offer(self, recipient: Recipient) -> None:
         """One more recipient; its answer will be reported."""
         self.offered += 1
@@ -99,14 +116,23 @@ class Delivery:
             self._report(self._reports.answered, recipient, self._over)
         else:
             self._waiting.append(recipient)
+            self._keep_time()
             self._news.set()
+            if self._ahead:
+                self._answer(recipient, AHEAD)
 
     def request_data(self) -> None:
         """All recipients are answered: get the message out to those accepted."""
         if self._over is None:
             self._data_requested = True
             self._data_by = trio.current_time() + self._times.data
+            self._keep_time()
             self._news.set()
+
+    def go_ahead(self) -> None:
+        """The client has its 354, from whichever next hop: nobody waits for ours."""
+        self._data_by = math.inf
+        self._keep_time()
 
     def drop(self, why: Reply) -> None:
         """Give up; whoever is waiting hears why."""
@@ -131,38 +157,45 @@ class Delivery:
             self._settle_the_rest(outcome.TOO_LATE if self.scope.cancelled_caught else outcome.STOPPED)
 
     async def _deliver(self) -> None:
-        for host in self.hop.route.hosts:
-            if not self._may_start() or await self._try_host(host):
+        reach = Reach(
+            self.hop,
+            self._domain,
+            self._envelope,
+            self._shared,
+            self._log,
+            self._note,
+            self._accept_ahead,
+            self._may_start,
+        )
+        while self._may_start():
+            lease = await self._open(reach)
+            if lease is None:
+                break
+            try:
+                failure = await self._use(lease)
+            finally:
+                await trio.aclose_forcefully(lease)
+            if failure is None:
+                break
+            self._note(lease.path, failure)
+            if not failure.elsewhere:
                 break
         self._over = outcome.told(self._failures)
 
-    async def _try_host(self, host: Host) -> bool:
-        """Whether this was the last host to be tried: all is done, or no other one would do better."""
-        connected_by = trio.current_time() + self._times.probe
-        found = await self._addresses(host, connected_by)
-        if isinstance(found, Failure):
-            self._note(host, found)
-            return False
-        for address in found:
-            if not self._may_start() or trio.current_time() >= connected_by:
-                break
-            self.path = Path(host, address)
-            self._here = []
-            failure = await self._attempt(self.path, connected_by)
-            if failure is None:
-                return True
-            self._note(self.path, failure)
-            if not failure.elsewhere:
-                return True
-        return False
+    async def _open(self, reach: Reach) -> Lease | None:
+        """The next session on which MAIL was taken, if there is one in time for whoever is still to be served."""
+        while self._may_start():
+            with trio.CancelScope(deadline=self._limit()) as self._opening:
+                lease = await reach.open()
+                self._ahead = False
+                return lease
+            self._note(self.path, outcome.ours(Stage.CONNECT, Scope.PATH, "no session in time"))
+        return None
 
-    async def _addresses(self, host: Host, by: float) -> tuple[Address, ...] | Failure:
-        with trio.move_on_at(min(by, self._limit())):
-            return await nexthop.addresses(self._shared.lookups, host)
-        return outcome.lookup_failure(f"{host}: no answer in time")
-
-    def _note(self, where: Host | Path, failure: Failure) -> None:
+    def _note(self, where: Path | Host | str | None, failure: Failure) -> None:
         self._failures.append(failure)
+        if isinstance(where, Path):
+            self.path = where
         self._log.warning("attempt_failed", hop=self.hop, path=where, stage=failure.stage.value, why=failure.why)
         if self._waiting and self._answer_by() <= trio.current_time():
             self._answer(self._waiting[0], outcome.told(self._failures))
@@ -183,45 +216,42 @@ class Delivery:
             return math.inf
         return max(self._waiting[0].arrived, self._answered_at) + self._times.recipient
 
-    def _patience(self, silence: float, deadline: float = math.inf) -> Patience:
-        return Patience(silence, min(deadline, self._limit()))
+    def _keep_time(self) -> None:
+        """Whom we serve has changed, and so has the time that there is to open a session."""
+        self._opening.deadline = self._limit()
 
-    # One attempt
+    def _patience(self, silence: float) -> Patience:
+        return Patience(silence, self._limit())
 
-    async def _attempt(self, path: Path, connected_by: float) -> Failure | None:
-        stream = await connect(self._shared.network, path, self._patience(self._times.connect, connected_by))
-        if isinstance(stream, Failure):
-            return stream
-        session = ClientSession(stream, self.hop.route.protocol, self._times.stall, self._observe)
+    def _accept_ahead(self) -> None:
+        """There is no room for a session, and may be none until other deliveries of this transaction are over.
+
+        Where each recipient has a reply of its own behind the data, it may be accepted before it was asked for.
+        """
+        if self._envelope.per_recipient:
+            self._ahead = True
+            for recipient in list(self._waiting):
+                self._answer(recipient, AHEAD)
+
+    # One session
+
+    async def _use(self, lease: Lease) -> Failure | None:
+        self.path = lease.path
+        self._here = []
+        session = lease.session
+        assert session is not None
         failure = None
-        try:
-            async with trio.open_nursery() as listening:
-                listening.start_soon(session.listen)
-                failure = await self._dialog(session, path, connected_by)
-                listening.cancel_scope.cancel()
-        finally:
-            if not (session.clean and self._shared.release(session)):
-                await trio.aclose_forcefully(stream)
+        async with trio.open_nursery() as listening:
+            listening.start_soon(session.listen)
+            failure = await self._dialog(session)
+            listening.cancel_scope.cancel()
         return failure
 
-    async def _dialog(self, session: ClientSession, path: Path, connected_by: float) -> Failure | None:
-        hostname = self._shared.settings.hostname
-        failure = await introduce(session, hostname, self._patience(self._times.reply, connected_by))
-        if failure is not None:
-            return failure
-        self._shared.offered[path.host] = session.capabilities
-        failure = await self._mail(session) or await self._recipients(session)
+    async def _dialog(self, session: ClientSession) -> Failure | None:
+        failure = await self._recipients(session)
         if failure is not None or not self._here:
             return failure
         return await self._data(session) or await self._content(session) or await self._commit(session)
-
-    async def _mail(self, session: ClientSession) -> Failure | None:
-        parameters = self._envelope.parameters
-        if parameters.smtputf8 and Extension.SMTPUTF8 not in session.capabilities.extensions:
-            return outcome.lacks_smtputf8()
-        wanted = dataclasses.replace(parameters, prdr=self._envelope.per_recipient)
-        result = await session.mail(self._envelope.reverse_path, wanted, self._patience(self._times.envelope))
-        return outcome.failure(Stage.MAIL, result) if refused(result) else None
 
     async def _recipients(self, session: ClientSession) -> Failure | None:
         """Offer those that earlier paths had taken, those that wait, and those that come, until DATA is asked."""
@@ -259,6 +289,8 @@ class Delivery:
                 return outcome.failure(Stage.RCPT, result)
             if result.kind == 2:
                 self._here.append(recipient)
+            if result.kind == 4:
+                self._greylisted(recipient)
             if not recipient.accepted:
                 self._answer(recipient, passed_on(result, "1.5" if result.kind == 2 else "0.0"))
             elif result.kind != 2:
@@ -267,11 +299,18 @@ class Delivery:
                 self._settle(recipient, outcome.outcome(result))
         return None
 
+    def _greylisted(self, recipient: Recipient) -> None:
+        """It may have been greylisting: then only the same backbone will be let in soon."""
+        backbone = self.path.backbone if self.path is not None else None
+        if backbone is not None and len(self.hop.route.backbones) > 1:
+            sender, domain = self._envelope.reverse_path, recipient.mailbox.domain
+            self._shared.greylist.met(sender, domain, backbone.name, trio.current_time())
+
     async def _data(self, session: ClientSession) -> Failure | None:
         result = await session.data(self._patience(self._times.data))
         if refused(result):
             return outcome.failure(Stage.DATA, result)
-        self._data_by = math.inf
+        self.go_ahead()
         self._report(self._reports.data_taken)
         return None
 
@@ -323,9 +362,6 @@ class Delivery:
         for recipient, settled in zip(self._here, outcome.prdr_outcomes(each, final), strict=True):
             self._settle(recipient, settled)
 
-    def _observe(self, verb: Verb, answer: Reply) -> None:
-        self._log.debug("upstream_reply", path=self.path, to=verb.value, reply=answer)
-
     # What is told
 
     def _report(self, tell: Callable[[*_About], None], *about: *_About) -> None:
@@ -337,6 +373,7 @@ class Delivery:
     def _answer(self, recipient: Recipient, answer: Reply) -> None:
         self._waiting.remove(recipient)
         self._answered_at = trio.current_time()
+        self._keep_time()
         recipient.via = self.path
         if answer.kind == 2:
             recipient.accepted = True

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mailgate.protocol.command import Mailbox, MailParameters, ReversePath
 from mailgate.protocol.events import Slot
 from mailgate.relay.outcome import Outcome
-from mailgate.relay.paths import Path
+from mailgate.relay.routing import Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import trio
 
@@ -15,7 +17,12 @@ LONGEST = 3600.0
 ENTRIES = 10_000
 """answers kept at most; the one unused for longest goes first"""
 
+QUERIES = 100
+"""asked at a time; more at once overflow the buffers of small DNS servers, and what is lost is asked again only after
+seconds (dnsmasq takes 150)"""
+
 _Key = tuple[str, str]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,14 @@ class Lookups:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
+        self._limit = trio.CapacityLimiter(QUERIES)
         self._flights: dict[_Key, _Flight] = {}
+
+    def shuffled(self, items: Iterable[_T]) -> list[_T]:
+        """The same in random order, as records of equal preference are to be used (RFC 5321 section 5.1)."""
+        mixed = list(items)
+        self._network.random.shuffle(mixed)
+        return mixed
 
     async def local_names(self, name: str) -> tuple[str, ...]:
         """As `Network.local_names`."""
@@ -63,7 +77,8 @@ class Lookups:
     async def _ask(self, key: _Key) -> Answer | NoAnswer:
         flight = self._flights[key] = _Flight()
         try:
-            flight.result = await self._network.query(*key)
+            async with self._limit:
+                flight.result = await self._network.query(*key)
         finally:
             del self._flights[key]
             flight.done.set()

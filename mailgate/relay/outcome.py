@@ -31,9 +31,17 @@ class Scope(enum.Enum):
     """What a failure is about. The value is its rank when one of several failures has to be told."""
 
     LOOKUP = 1
-    PATH = 2
-    SESSION = 3
-    MESSAGE = 4
+    BACKBONE = 2
+    """our source address is gone"""
+    OWN = 3
+    """we lack descriptors, ports or memory ourselves"""
+    PATH = 4
+    FULL = 5
+    """the host takes no more sessions of ours at a time"""
+    SESSION = 6
+    MESSAGE = 7
+    US = 8
+    """the next hop will not take mail from us; over another backbone we are somebody else"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +60,18 @@ class Failure:
 NO_PATH = reply(451, "4.4.1", "No path to the next hop, try later or elsewhere")
 SESSION_LOST = reply(451, "4.4.2", "The next hop was lost, try later or elsewhere")
 LOOKUP_FAILED = reply(451, "4.4.3", "The next hop could not be looked up, try later or elsewhere")
+OUT_OF_RESOURCES = reply(451, "4.3.2", "Out of resources, try later or elsewhere")
+NO_SUCH_DOMAIN = reply(550, "5.1.2", "The recipient's domain does not exist or has no host for mail, check the address")
+NULL_MX = reply(556, "5.1.10", "The recipient's domain takes no mail (RFC 7505)")
+OURSELVES = reply(554, "5.4.6", "The way to the recipient's domain leads back to this gateway, its DNS is wrong")
 OUTCOME_UNKNOWN = reply(451, "4.4.2", "The next hop did not confirm the message, try again")
 NO_SMTPUTF8 = reply(553, "5.6.7", "The next hop does not take internationalized addresses (RFC 6531)")
 STOPPED = reply(451, "4.3.2", "Shutting down, try later or elsewhere")
 BUG = reply(451, "4.3.0", "Internal error, try later or elsewhere")
 TOO_LATE = reply(451, "4.4.7", "The next hop took too long, try later or elsewhere")
+
+_US = "7"
+"""the subject of an enhanced status code that speaks of security or policy (RFC 3463 section 3.8)"""
 
 # By stage: what a lost session is about, and what a 4xx or 5xx is about.
 _SCOPES: dict[Stage, tuple[Scope, Scope]] = {
@@ -68,24 +83,47 @@ _SCOPES: dict[Stage, tuple[Scope, Scope]] = {
     Stage.DATA: (Scope.SESSION, Scope.MESSAGE),
     Stage.CONTENT: (Scope.SESSION, Scope.MESSAGE),
 }
-_TOLD = {Scope.LOOKUP: LOOKUP_FAILED, Scope.PATH: NO_PATH, Scope.SESSION: SESSION_LOST}
+_TOLD = {
+    Scope.LOOKUP: LOOKUP_FAILED,
+    Scope.BACKBONE: NO_PATH,
+    Scope.OWN: OUT_OF_RESOURCES,
+    Scope.PATH: NO_PATH,
+    Scope.FULL: NO_PATH,
+    Scope.SESSION: SESSION_LOST,
+}
+_WELCOME = (Stage.GREETING, Stage.HELLO)
 
 
-def failure(stage: Stage, result: Reply | Lost) -> Failure:
-    """Classify what ended an attempt: a lost session, or a 4xx or 5xx."""
+def failure(stage: Stage, result: Reply | Lost, others: int = 0) -> Failure:
+    """Classify what ended an attempt: a lost session, or a 4xx or 5xx.
+
+    `others`: sessions that we hold with that host already. A host that has some and wants no more is not down.
+    """
     lost_scope, refused_scope = _SCOPES[stage]
     scope = lost_scope if isinstance(result, Lost) or result.code == 421 else refused_scope
     why = result.why if isinstance(result, Lost) else str(result)
-    if scope is Scope.MESSAGE and isinstance(result, Reply):
-        # Each host may see the sender differently, so a 4xx at MAIL is worth another one. From DATA on the
-        # next hop has spoken about this message.
-        return Failure(stage, scope, stage is Stage.MAIL and result.kind == 4, why, passed_on(result))
+    if isinstance(result, Lost):
+        return ours(stage, scope, why)
+    if stage in _WELCOME and result.kind == 4 and others:
+        return ours(stage, Scope.FULL, why)
+    if scope is not Scope.MESSAGE:
+        return ours(stage, scope, why)
+    # Each host may see the sender differently, so a 4xx at MAIL is worth another one. From DATA on the next hop has
+    # spoken about this message.
+    at_mail = stage is Stage.MAIL
+    if at_mail and result.kind == 5 and result.enhanced.split(".")[1:2] == [_US]:
+        scope = Scope.US
+    return Failure(stage, scope, at_mail and (result.kind == 4 or scope is Scope.US), why, passed_on(result))
+
+
+def ours(stage: Stage, scope: Scope, why: str) -> Failure:
+    """A failure that the next hop has no reply of its own for."""
     return Failure(stage, scope, elsewhere=True, why=why, reply=_TOLD[scope])
 
 
-def lookup_failure(why: str) -> Failure:
-    """A host's name gave no address."""
-    return Failure(Stage.LOOKUP, Scope.LOOKUP, elsewhere=True, why=why, reply=LOOKUP_FAILED)
+def lookup_failure(why: str, answer: Reply = LOOKUP_FAILED) -> Failure:
+    """A domain gave no hosts, or a host's name no address."""
+    return Failure(Stage.LOOKUP, Scope.LOOKUP, elsewhere=True, why=why, reply=answer)
 
 
 def lacks_smtputf8() -> Failure:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import idna
 
+from mailgate.network import Address, TcpAddress
 from mailgate.protocol.command import Mailbox
-from mailgate.relay.settings import Route, Settings
+from mailgate.relay.settings import Backbone, Host, Route, Settings
+
+Preferences = tuple[tuple[Host, ...], ...]
+"""Hosts, the most preferred first; those of one inner tuple are as good as each other"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,21 +25,86 @@ class NextHop:
     """What a route yields for a domain. Recipients with equal next hops share a delivery."""
 
     route: Route
+    domain: str = ""
+    """with MX, unless domains are grouped: large receivers refuse several of them in one transaction"""
+    hosts: Preferences | None = None
+    """None: still to be looked up, by the domain"""
 
     def __str__(self) -> str:
         return self.route.name
 
 
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One way to reach a next hop. Paths are the same if backbone and address are, by whatever name they were found."""
+
+    address: Address
+    backbone: Backbone | None = field(default=None, hash=False)  # two at one address are few, and hashing it costs
+    """None: the system chooses the source address"""
+    host: Host | None = field(default=None, compare=False)
+    """what the address was found for; None: the address itself"""
+
+    @property
+    def source(self) -> str | None:
+        """The IP address that connections come from; None: the system's choice."""
+        if self.backbone is None or not isinstance(self.address, TcpAddress):
+            return None
+        return self.backbone.source(self.address)
+
+    def __str__(self) -> str:
+        where = str(self.address) if self.host in (None, self.address) else f"{self.host}({self.address})"
+        return where if self.backbone is None else f"{self.backbone.name}/{where}"
+
+
+def paths_to(route: Route, host: Host, addresses: Sequence[Address]) -> list[Path]:
+    """All ways to a host, by backbone. None leads to a unix socket, or to a family that it has no source for."""
+    found = []
+    for backbone in route.backbones or (None,):
+        for address in addresses:
+            if backbone is None or not isinstance(address, TcpAddress):
+                found.append(Path(address, None, host))
+            elif backbone.source(address) is not None:
+                found.append(Path(address, backbone, host))
+    return list(dict.fromkeys(found)) if len(found) > 1 else found
+
+
+class RouteTable:
+    """The routes of one listener, by pattern; made once, for it is asked for every recipient."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = routes
+        self._by_pattern = {pattern: route for route in reversed(routes) for pattern in route.domains}
+        everything = self._by_pattern.get("*")
+        takes_literals = everything is not None and (not everything.mx or everything.address_literals)
+        self._for_literals = everything if takes_literals else None
+
+    def find(self, domain: str) -> Route | None:
+        """The route that takes a domain, however it is written; None: nobody does."""
+        domain = canonical(domain)
+        exact = self._by_pattern.get(domain)
+        if exact is not None:
+            return exact
+        if domain.startswith("["):
+            return self._for_literals
+        _, dot, rest = domain.partition(".")
+        while dot:
+            route = self._by_pattern.get(f".{rest}")
+            if route is not None:
+                return route
+            _, dot, rest = rest.partition(".")
+        return self._by_pattern.get("*")
+
+
 def find_route(routes: Sequence[Route], domain: str) -> Route | None:
-    """The route that takes a domain, however it is written; None: nobody does."""
-    by_pattern = {pattern: route for route in reversed(routes) for pattern in route.domains}
-    domain = canonical(domain)
-    patterns = [domain]
-    if not domain.startswith("["):
-        labels = domain.split(".")
-        patterns += ["." + ".".join(labels[start:]) for start in range(1, len(labels))]
-    patterns.append("*")
-    return next((by_pattern[pattern] for pattern in patterns if pattern in by_pattern), None)
+    """As `RouteTable.find`, where it is asked once."""
+    return RouteTable(routes).find(domain)
+
+
+def next_hop(route: Route, domain: str) -> NextHop:
+    """The next hop of a domain that the route takes; where domains are grouped, as it is before the MX are known."""
+    if route.mx:
+        return NextHop(route, canonical(domain))
+    return NextHop(route, hosts=tuple((host,) for host in route.hosts))
 
 
 def canonical(domain: str) -> str:

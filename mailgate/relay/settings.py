@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 
-from mailgate.network import HostName, TcpAddress, UnixAddress
+from mailgate.network import Address, HostName, TcpAddress, UnixAddress
 from mailgate.protocol.framing import BareNewline
 from mailgate.protocol.reply import Role
 
@@ -24,10 +24,12 @@ class Timeouts:
 
     connect: float = 5
     """for one TCP connection to be opened"""
+    head_start: float = 0.25
+    """that a path has for its TCP connect, before the next one of the same preference starts beside it"""
     reply: float = 10
     """of silence at the greeting and at EHLO, before the path counts as dead"""
     probe: float = 30
-    """for one host to be connected, its greeting and EHLO reply included"""
+    """for the hosts of one preference to be connected, greeting and EHLO reply included"""
     envelope: float = 60
     """of silence at MAIL and RCPT: next hops that call out to verify take their time"""
     recipient: float = 180
@@ -48,6 +50,12 @@ class Timeouts:
     """that a client may take no reply before it counts as gone"""
     quit: float = 5
     """for a next hop to answer our QUIT"""
+    check: float = 5
+    """from the start of one check of a static host that is down to that of the next"""
+    idle: float = 3
+    """that an upstream session is kept for the next transaction"""
+    reuse: float = 30
+    """since its start in which an upstream session may begin another transaction"""
     drain: float = 30
     """that transactions before their first commit may still take once we are told to stop"""
 
@@ -62,8 +70,18 @@ class Limits:
     """offered in one transaction, refused or not; RFC 5321 section 4.5.3.1.8 wants 100 at least"""
     recipients_per_delivery: int = 100
     """in one upstream transaction: what every server must take (RFC 5321 section 4.5.3.1.8)"""
+    deliveries: int = 500
+    """next hops in one transaction, each with a connection of its own"""
     sessions: int = 1000
     """client sessions at a time, all listeners together"""
+    sessions_per_host: int = 15
+    """upstream sessions at a time with one host that a route names"""
+    sessions_per_mx_host: int = 10
+    """upstream sessions at a time with one host that was found by MX; strangers count, and ten is what they bear"""
+    upstream_sessions: int = 5000
+    """upstream sessions at a time in all, those kept for the next transaction included"""
+    reused: int = 100
+    """transactions in one upstream session"""
     bad_commands: int = 20
     """answered in one session; the next one ends it with 421"""
     hops: int = 50
@@ -73,15 +91,46 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backbone:
+    """An uplink, chosen by the source address of our connections."""
+
+    name: str
+    sources: tuple[str, ...]
+    """IP addresses of this machine, at most one per family"""
+    helo: str
+    """our name there, which the sources' reverse DNS should give"""
+
+    def source(self, address: TcpAddress) -> str | None:
+        """Where connections to an address come from; None: there is no source of its family."""
+        six = ":" in address.ip
+        for source in self.sources:
+            if (":" in source) == six:
+                return source
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Recipient domains → next hop."""
+    """Recipient domains → next hop: either `hosts` or, with `mx`, those that DNS names for the domain."""
 
     name: str
     domains: tuple[str, ...]
     """lower case: `example.org` exactly, `.example.org` its subdomains, `*` everything"""
-    hosts: tuple[Host, ...]
+    hosts: tuple[Host, ...] = ()
     """in order of preference"""
     protocol: Role = Role.SMTP
+    backbones: tuple[Backbone, ...] = ()
+    """in order of preference; none: the system chooses the source address"""
+    mx: bool = False
+    """look the next hop up in DNS (RFC 5321 section 5.1)"""
+    port: int = 25
+    """of hosts found by MX"""
+    allow_private: bool = False
+    """hosts found by MX may have loopback, private and other addresses that are not on the Internet"""
+    address_literals: bool = False
+    """`*` takes recipients at `[192.0.2.1]`, too; only with `mx`, other routes take them anyway"""
+    group_domains: bool = False
+    """domains with the same hosts at the same preferences share a delivery; only with `mx`"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,5 +155,7 @@ class Settings:
     listeners: tuple[Listener, ...]
     postmaster: str | None = None
     """where `<Postmaster>` without a domain goes; None: `postmaster@` our hostname"""
+    addresses: tuple[Address, ...] = ()
+    """where our listeners are, so that an MX that points there is known to be ourselves"""
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)

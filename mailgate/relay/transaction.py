@@ -7,6 +7,7 @@ From the first commit on nothing does but the budget.
 
 from __future__ import annotations
 
+import functools
 import tempfile
 
 import trio
@@ -32,8 +33,9 @@ from mailgate.relay.apart import ANOTHER_HOP, Apart
 from mailgate.relay.body import Body
 from mailgate.relay.delivery import Delivery
 from mailgate.relay.envelope import Envelope, Recipient
-from mailgate.relay.outcome import Kind
-from mailgate.relay.routing import NextHop, find_route, postmaster
+from mailgate.relay.grouping import Grouping
+from mailgate.relay.outcome import Failure, Kind
+from mailgate.relay.routing import NextHop, next_hop, postmaster
 from mailgate.relay.settings import Listener
 from mailgate.relay.shared import Shared
 from mailgate.relay.trace import LOOP, Arrival, HopCounter, received_line
@@ -42,6 +44,7 @@ from mailgate.session.server import ServerSession
 SENDER_TAKEN = reply(250, "2.1.0", "Sender ok")
 GO_AHEAD = reply(354, "", "End data with <CR><LF>.<CR><LF>")
 NOT_RELAYED = reply(550, "5.7.1", "This domain is not served here, relaying denied")
+TOO_MANY_HOPS = reply(452, "4.5.3", "Too many next hops in one transaction, send the rest in another one")
 NO_SPACE = reply(452, "4.3.1", "No space for the message, try later or elsewhere")
 CLIENT_LEFT = reply(451, "4.4.2", "The client has left")
 TAKEN_BACK = reply(451, "4.5.0", "The client has taken the transaction back")
@@ -75,6 +78,8 @@ class Transaction:
         self._recipients: list[Recipient] = []
         self._accepted: list[Recipient] = []
         self._deliveries: list[Delivery] = []
+        self._last: dict[NextHop, Delivery] = {}  # of each next hop
+        self._grouping: Grouping | None = None
         self._data_slot: Slot | None = None
         self._data_taken = False
         self._slots: dict[int, Slot] = {}  # by recipient position: for its outcome
@@ -82,6 +87,11 @@ class Transaction:
         self._given_up: Reply | None = None
         self._committed = False
         self._began = trio.current_time()
+
+    @property
+    def deliveries(self) -> int:
+        """Those under way."""
+        return sum(not one.over for one in self._deliveries)
 
     async def run(self) -> Quit | Gone | None:
         """Serve the transaction; what ended the session, if anything did."""
@@ -92,7 +102,8 @@ class Transaction:
         try:
             with self._body:
                 async with trio.open_nursery() as deliveries:
-                    ended = await self._take_recipients(deliveries)
+                    self._grouping = Grouping(self._shared, deliveries, functools.partial(self._place, deliveries))
+                    ended = await self._take_recipients()
         finally:
             self._session.on_gone = lambda: None
             self._account()  # also of what is cut off: then a dot without its reply is an unknown outcome
@@ -102,16 +113,19 @@ class Transaction:
         """End all deliveries, unless one has committed: then they run to their outcome."""
         if not self._committed:
             self._given_up = why
+            if self._grouping is not None:
+                for recipient in self._grouping.drop():
+                    self._tell(recipient, why)
             for delivery in self._deliveries:
                 delivery.drop(why)
 
     # Recipients
 
-    async def _take_recipients(self, deliveries: trio.Nursery) -> Quit | Gone | None:
+    async def _take_recipients(self) -> Quit | Gone | None:
         while True:
             match await self._session.next_event(self._times.command):
                 case RcptAsked(slot, mailbox):
-                    self._take_recipient(slot, mailbox, deliveries)
+                    self._take_recipient(slot, mailbox)
                 case DataAsked(slot):
                     return await self._take_data(slot)
                 case (Quit() | Gone()) as ended:
@@ -123,32 +137,47 @@ class Transaction:
                 case event:
                     raise RuntimeError(f"no place for {event!r} before DATA")
 
-    def _take_recipient(self, slot: Slot, mailbox: Mailbox, deliveries: trio.Nursery) -> None:
+    def _take_recipient(self, slot: Slot, mailbox: Mailbox) -> None:
         mailbox = postmaster(self._shared.settings, mailbox)
         recipient = Recipient(len(self._recipients), mailbox, slot, trio.current_time())
         self._recipients.append(recipient)
         if self._given_up is not None:  # by the drain, which the client has not heard of yet
             self._tell(recipient, self._given_up)
             return
-        route = find_route(self._listener.routes, mailbox.domain)
+        route = self._shared.routes(self._listener).find(mailbox.domain)
         if route is None:
             self._tell(recipient, NOT_RELAYED)
             return
-        hop = NextHop(route)
+        assert self._grouping is not None
+        self._grouping.add(recipient, next_hop(route, mailbox.domain))
+
+    def _place(self, deliveries: trio.Nursery, recipient: Recipient, hop: NextHop, failure: Failure | None) -> None:
+        """Give a recipient to the delivery of its next hop. With a failure there is no telling which one that is."""
         if self._apart is not None:
             self._apart.expect(recipient, hop)
             if self._apart.excludes(hop):
                 self.answered(recipient, ANOTHER_HOP)
                 return
-        self._delivery(hop, deliveries).offer(recipient)
+        if failure is not None:
+            self._log.warning("attempt_failed", hop=hop, path=hop.domain, stage=failure.stage.value, why=failure.why)
+            self.answered(recipient, failure.reply)
+            return
+        delivery = self._delivery(deliveries, recipient, hop)
+        if delivery is None:
+            self.answered(recipient, TOO_MANY_HOPS)
+        else:
+            delivery.offer(recipient)
 
-    def _delivery(self, hop: NextHop, deliveries: trio.Nursery) -> Delivery:
+    def _delivery(self, deliveries: trio.Nursery, recipient: Recipient, hop: NextHop) -> Delivery | None:
         """The delivery for one more recipient of a next hop; with many, a full one is followed by another."""
-        ours = [one for one in self._deliveries if one.hop == hop]
-        full = self._apart is None and ours and ours[-1].offered >= self._limits.recipients_per_delivery
-        if ours and not full:
-            return ours[-1]
-        delivery = Delivery(hop, self._envelope, self._body, self._shared, self, self._log)
+        last = self._last.get(hop)
+        if last is not None and (self._apart or last.offered < self._limits.recipients_per_delivery):
+            return last
+        if self.deliveries >= self._limits.deliveries:
+            return None
+        domain = recipient.mailbox.domain
+        delivery = Delivery(hop, domain, self._envelope, self._body, self._shared, self, self._log)
+        self._last[hop] = delivery
         self._deliveries.append(delivery)
         deliveries.start_soon(delivery.run)
         return delivery
@@ -202,6 +231,8 @@ class Transaction:
         outcomes = [one.outcome for one in self._accepted if one.outcome is not None]
         if self._data_taken:
             self._session.answer(slot, GO_AHEAD)
+            for delivery in self._deliveries:
+                delivery.go_ahead()
         elif len(outcomes) == len(self._accepted):
             self._session.answer(slot, outcome.data_refusal(outcomes))
 
@@ -266,7 +297,7 @@ class Transaction:
                 "committing",
                 to=[one.mailbox for one in self._accepted],
                 bytes=self._body.size,
-                paths=[f"{one.hop}/{one.path}" for one in self._deliveries if one.live],
+                paths=[f"{one.hop}/{one.path}" for one in self._deliveries if one.live and one.path is not None],
             )
 
     def settled(self, recipient: Recipient) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from mailgate.protocol.client import Answered, Broken, Capabilities, ClientProtocol, SpokenEarly, State
-from mailgate.protocol.command import Mailbox, MailParameters, ReversePath, Verb
+from mailgate.protocol.command import Extension, Mailbox, MailParameters, ReversePath, Verb
 from mailgate.protocol.reply import Reply, Role
 from mailgate.session.wire import End, Wire
 
@@ -28,6 +28,13 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Stale:
+    """A kept session turned out to be of no more use; the next hop may be as well as ever, in a new one."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Patience:
     """How long to wait: `silence` seconds for one reply, and never beyond `deadline` (Trio's clock)."""
 
@@ -36,7 +43,10 @@ class Patience:
 
 
 class ClientSession:
-    """Drives a ClientProtocol. `listen` runs in a nursery of the owner's, who also closes `stream`."""
+    """Drives a ClientProtocol. `listen` runs in a nursery of the owner's, who also closes `stream`.
+
+    A session may change owners: the reader stops with the one's nursery and starts in the next one's.
+    """
 
     def __init__(
         self,
@@ -47,15 +57,16 @@ class ClientSession:
     ) -> None:
         """`stall`: seconds that the next hop may take none of what we send. `observe` sees each reply."""
         self.stream = stream
+        self.observe = observe
+        """the next owner sets its own"""
         self._role = role
         self._stall = stall
-        self._observe = observe
         self._protocol = ClientProtocol(role)
         self._wire = Wire(stream, self._protocol.receive, self._on_end, lambda: self._protocol.buffered)
         self._lost: Lost | None = None
 
     async def listen(self) -> None:
-        """Read from the next hop until its end."""
+        """Read from the next hop until its end. After it was cancelled it may be run again, by the next owner."""
         await self._wire.listen()
 
     def _on_end(self, end: End) -> None:
@@ -67,13 +78,28 @@ class ClientSession:
         return self._protocol.capabilities
 
     @property
-    def clean(self) -> bool:
-        """Nothing is half said: a QUIT would be understood."""
+    def transactions(self) -> int:
+        """Messages whose dot was answered, whatever the answer."""
+        return self._protocol.transactions
+
+    @property
+    def awaiting(self) -> bool:
+        """Replies are due."""
+        return bool(self._protocol.awaited)
+
+    @property
+    def reusable(self) -> bool:
+        """Another transaction may begin, as far as is known."""
+        idle = not (self.awaiting or self._protocol.speaking)
+        return idle and self.partable and self._protocol.state is State.READY
+
+    @property
+    def partable(self) -> bool:
+        """A QUIT would be understood, once the replies that are due have come."""
         return (
             self._lost is None
             and self._wire.end is None
             and not self._wire.writing
-            and not self._protocol.awaited
             and self._protocol.state in (State.HELLO, State.READY, State.MAIL)
         )
 
@@ -93,6 +119,29 @@ class ClientSession:
     async def mail(self, reverse_path: ReversePath, wanted: MailParameters, patience: Patience) -> Reply | Lost:
         """MAIL, with what the next hop knows of the wanted parameters."""
         return await self._ask(lambda: self._protocol.mail(reverse_path, wanted), patience)
+
+    async def again(self, reverse_path: ReversePath, wanted: MailParameters, patience: Patience) -> Reply | Stale:
+        """MAIL behind an earlier transaction: RSET and MAIL in one write where the next hop knows PIPELINING.
+
+        Stale: it had hung up or spoken meanwhile, or leaves, is silent or refuses RSET now. What its host thinks of
+        us must then be asked in a new session. With both replies due this may take twice the patience's silence.
+        """
+        if (unasked := await self.look()) is not None:
+            return _stale(unasked)
+        if not self.reusable:
+            return Stale("something is half said")
+
+        def mail() -> bytes:
+            return self._protocol.mail(reverse_path, wanted)
+
+        if pipelining := Extension.PIPELINING in self.capabilities.extensions:
+            answer = await self._ask(lambda: self._protocol.reset() + mail(), patience)
+        else:
+            answer = await self._ask(self._protocol.reset, patience)
+        if isinstance(answer, Lost) or answer.kind != 2:
+            return _stale(answer)
+        answer = await (self.reply(patience) if pipelining else self._ask(mail, patience))
+        return _stale(answer) if isinstance(answer, Lost) or answer.code == 421 else answer
 
     async def offer(self, mailboxes: Sequence[Mailbox], patience: Patience) -> Lost | None:
         """RCPT for each, in one write: `reply` then waits for one answer each, in order."""
@@ -147,11 +196,12 @@ class ClientSession:
     async def _settle(self) -> None:
         """Let the reader take what has reached us.
 
-        Twice through the scheduler: at the first turn it asks the system what has become readable and makes our
-        reader runnable, at the second the reader has run.
+        Three times through the scheduler: at the first turn it asks the system what has become readable and makes
+        our reader runnable, at the second the reader has run. A reader that was only just started begins to read at
+        the first turn and has what was there at the second: at the third we are behind it in any case.
         """
-        await trio.lowlevel.checkpoint()
-        await trio.lowlevel.checkpoint()
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
 
     async def end(self) -> Lost | None:
         """Write the dot. Whatever becomes of this write, the next hop may have the message."""
@@ -168,7 +218,7 @@ class ClientSession:
         while self._lost is None:
             match self._protocol.next_event():
                 case Answered(verb, answer):
-                    self._observe(verb, answer)
+                    self.observe(verb, answer)
                     return answer
                 case SpokenEarly(answer):
                     return self._lose(f"a reply nobody asked for: {answer}")
@@ -181,16 +231,25 @@ class ClientSession:
         return self._lost
 
     async def farewell(self, within: float) -> None:
-        """Say QUIT, wait for any answer, close; all in some seconds. `listen` must have ended."""
+        """Hear what is due, say QUIT, hear an answer, close; all in some seconds. `listen` must have ended.
+
+        A session that is not `partable` is closed at once.
+        """
         try:
-            with trio.move_on_after(within):
-                try:
-                    await self.stream.send_all(self._protocol.quit())
-                    await self.stream.receive_some()
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    return
+            if self.partable:
+                async with trio.open_nursery() as listening:
+                    listening.start_soon(self.listen)
+                    await self._part(trio.current_time() + within)
+                    listening.cancel_scope.cancel()
         finally:
             await trio.aclose_forcefully(self.stream)
+
+    async def _part(self, deadline: float) -> None:
+        patience = Patience(math.inf, deadline)
+        while self.awaiting:
+            if isinstance(await self.reply(patience), Lost):
+                return
+        await self._ask(self._protocol.quit, patience)
 
     async def _ask(self, command: Callable[[], bytes], patience: Patience) -> Reply | Lost:
         return await self._say(command, patience) or await self.reply(patience)
@@ -210,3 +269,7 @@ class ClientSession:
     def _lose(self, why: str) -> Lost:
         self._lost = self._lost or Lost(why)
         return self._lost
+
+
+def _stale(found: Reply | Lost) -> Stale:
+    return Stale(found.why if isinstance(found, Lost) else str(found))

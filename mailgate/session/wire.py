@@ -54,8 +54,15 @@ class Wire:
         """a write has begun and not ended: once it was interrupted this stays, and the stream can only be closed"""
 
     async def listen(self) -> None:
-        """Read until the stream ends or the peer is silent for too long; run it in a nursery that you cancel."""
+        """Read until the stream ends or the peer is silent for too long; run it in a nursery that you cancel.
+
+        It may be run again then: what comes meanwhile stays in the stream.
+        """
+        if self.end is not None:
+            return
         end = End.SILENCE
+        # A scope serves once; somebody may be waiting already.
+        self._silence = trio.CancelScope(deadline=self._silence.deadline)
         with self._silence:
             end = await self._read()
         self.finish(end)
@@ -78,7 +85,7 @@ class Wire:
     async def wait(self, deadline: float = math.inf) -> None:
         """Wait for news: bytes, the end, or a `wake`. Silence until the deadline (Trio's clock) is an end, too.
 
-        One task at a time may wait.
+        One task at a time may wait, and the deadline counts only while `listen` runs.
         """
         self._room.set()
         if self._silence.deadline != deadline:

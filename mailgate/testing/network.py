@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import trio
 
-from mailgate.network import Address, Answer, Incoming, NoAnswer, TcpAddress, UnixAddress
+from mailgate.network import Address, Answer, Incoming, NoAnswer, NoSuchSource, TcpAddress, UnixAddress
 from mailgate.testing.streams import BoundedStream, bounded_stream_pair
 
 EPOCH = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -115,6 +115,8 @@ class MemoryNetwork:
         """seconds that a query takes; not listed: none"""
         self.hosts: dict[str, tuple[str, ...]] = {}
         """/etc/hosts: name in lower case → IP addresses"""
+        self.addresses: list[str] = []
+        """this machine's own IP addresses, as `has_address` knows them"""
         self.connections: list[Connection] = []
         """every call of `connect`, in order"""
         self.queries: list[Query] = []
@@ -155,7 +157,7 @@ class MemoryNetwork:
         self._delays.pop((address, source), None)
 
     def remove_source(self, source: str) -> None:
-        """From now on this machine lacks that IP address: connects from it raise EADDRNOTAVAIL."""
+        """From now on this machine lacks that IP address: connects from it raise NoSuchSource."""
         self._missing_sources.add(source)
 
     def restore_source(self, source: str) -> None:
@@ -184,7 +186,7 @@ class MemoryNetwork:
         self.connections.append(Connection(address, source, trio.current_time()))
         await trio.lowlevel.checkpoint()
         if source in self._missing_sources:
-            raise _os_error(errno.EADDRNOTAVAIL, source)
+            raise NoSuchSource(errno.EADDRNOTAVAIL, f"{os.strerror(errno.EADDRNOTAVAIL)}: {source}")
         delay = _of_route(self._delays, address, source)
         if delay is not None:
             await trio.sleep(delay)
@@ -207,6 +209,10 @@ class MemoryNetwork:
             raise _os_error(errno.EADDRINUSE, address)
         self._listeners[address] = incoming = MemoryIncoming(self, address)
         return incoming
+
+    def has_address(self, ip: str) -> bool:
+        """What `addresses` says."""
+        return ip in self.addresses
 
     async def query(self, name: str, record_type: str) -> Answer | NoAnswer:
         """What `records` says; a name without any record is no such domain, one with others has no data."""

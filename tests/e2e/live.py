@@ -31,6 +31,7 @@ from types import TracebackType
 from typing import IO, Any, Literal
 
 import trio
+from dns_server import Zone, serve
 
 from mailgate.testing import ScriptedMTA
 
@@ -109,6 +110,8 @@ class NextHops:
         self._token: trio.lowlevel.TrioToken
         self._nursery: trio.Nursery
         self._failures: list[BaseException] = []
+        self.peers: list[str] = []
+        """the IP address of each client, in order"""
 
     def __enter__(self) -> NextHops:
         self._thread.start()
@@ -123,9 +126,13 @@ class NextHops:
         if self._failures and error is None:
             raise self._failures[0]
 
-    def tcp(self, mta: ScriptedMTA, ip: str = "127.0.0.1") -> str:
-        """Let a server listen on a free port; its address as a configuration has it."""
-        return trio.from_thread.run(self._listen_tcp, mta, ip, trio_token=self._token)
+    def tcp(self, mta: ScriptedMTA, ip: str = "127.0.0.1", port: int = 0) -> str:
+        """Let a server listen on a free port, or on that one; its address as a configuration has it."""
+        return trio.from_thread.run(self._listen_tcp, mta, ip, port, trio_token=self._token)
+
+    def dns(self, zone: Zone) -> str:
+        """Let a DNS server answer by a zone; its address as a configuration has it."""
+        return str(trio.from_thread.run(self._nursery.start, serve, zone, trio_token=self._token))
 
     def unix(self, mta: ScriptedMTA, path: Path) -> str:
         """Let a server listen on a unix socket."""
@@ -138,8 +145,8 @@ class NextHops:
             self._ready.set()
             await trio.sleep_forever()
 
-    async def _listen_tcp(self, mta: ScriptedMTA, ip: str) -> str:
-        (listener,) = await trio.open_tcp_listeners(0, host=ip)
+    async def _listen_tcp(self, mta: ScriptedMTA, ip: str, port: int) -> str:
+        (listener,) = await trio.open_tcp_listeners(port, host=ip)
         self._serve(mta, listener)
         port = listener.socket.getsockname()[1]
         return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
@@ -155,7 +162,9 @@ class NextHops:
         handler = functools.partial(self._handle, mta)
         self._nursery.start_soon(trio.serve_listeners, handler, [listener])
 
-    async def _handle(self, mta: ScriptedMTA, stream: trio.abc.Stream) -> None:
+    async def _handle(self, mta: ScriptedMTA, stream: trio.SocketStream) -> None:
+        if stream.socket.family != trio.socket.AF_UNIX:
+            self.peers.append(stream.socket.getpeername()[0])
         try:
             await mta.handle(stream)
         except AssertionError as violation:

@@ -25,15 +25,11 @@ LIMITS = """
 [limits]
 message_size = 100_000
 recipients = 5
-"""
-IMPATIENT = (
-    LIMITS
-    + """
+
 [timeouts]
-command = 0.5
-body = 0.5
+idle = 0.05
 """
-)
+IMPATIENT = f"{LIMITS}command = 0.5\nbody = 0.5\n"
 
 TOO_LONG = "500 5.5.2 Line too long"
 SYNTAX = "500 5.5.2 Syntax error: "

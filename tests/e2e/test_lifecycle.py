@@ -194,7 +194,7 @@ def test_without_descriptors_it_says_so_and_goes_on(tmp_path: Path) -> None:
             assert (failure["level"], failure["listener"]) == ("error", "from-outside")
             assert failure["why"] == "Too many open files"
             callers[0].say(ENVELOPE)
-            assert callers[0].replies(3)[-1].startswith("451 4.4.1 ")
+            assert callers[0].replies(3)[-1].startswith("451 4.3.2 ")
             for caller in callers[:3]:
                 caller.socket.close()
             assert [caller.reply()[:3] for caller in callers[3:]] == ["220"] * 3

@@ -69,5 +69,6 @@ COMMANDS: dict[Verb, Callable[[ClientProtocol], bytes]] = {
     Verb.RCPT: lambda client: client.rcpt(SENDER),
     Verb.DATA: lambda client: client.data(),
     Verb.DOT: lambda client: client.end(),
+    Verb.RSET: lambda client: client.reset(),
     Verb.QUIT: lambda client: client.quit(),
 }

@@ -10,11 +10,13 @@ from trio.testing import MockClock
 from world import Hop, Speaks, World
 
 from mailgate.network import TcpAddress
-from mailgate.testing import Close, Delay, During, Script, Silence, SlowReading, StopReading
+from mailgate.relay.settings import Limits
+from mailgate.testing import Close, Delay, During, Script, ScriptedMTA, Silence, SlowReading, StopReading
 
 NO_PATH = "451 4.4.1 No path to the next hop, try later or elsewhere"
 LOST = "451 4.4.2 The next hop was lost, try later or elsewhere"
 UNKNOWN = "451 4.4.2 The next hop did not confirm the message, try again"
+NOT_FOUND = "451 4.4.3 The next hop could not be looked up, try later or elsewhere"
 TOO_LATE = "451 4.4.7 The next hop took too long, try later or elsewhere"
 RCPT_OK = "250 2.1.5 recipient ok"
 GO_AHEAD = "354 End data with <CR><LF>.<CR><LF>"
@@ -39,13 +41,16 @@ class SlowName:
     """A host whose name takes some seconds to be looked up."""
 
     seconds: float
+    script: Script = field(default_factory=Script)
 
 
 Host = Script | BlackHole | Far | SlowName
 
 
 def hop_of(name: str, hosts: tuple[Host, ...]) -> Hop:
-    scripts = [one if isinstance(one, Script) else one.script if isinstance(one, Far) else Script() for one in hosts]
+    scripts = [
+        one if isinstance(one, Script) else one.script if isinstance(one, Far | SlowName) else Script() for one in hosts
+    ]
     named = any(isinstance(one, SlowName) for one in hosts)
     return Hop(
         name, *scripts, names=[f"{name}{number}.example" for number in range(1, len(hosts) + 1)] if named else ()
@@ -79,7 +84,7 @@ NO_RCPT = Script(rcpt=Silence())
 LOST_AT_177 = (NO_RCPT, NO_RCPT, Script(mail=(Delay(57), Close())))
 
 RCPT_BUDGETS: dict[str, tuple[tuple[Host, ...], str, float, int]] = {
-    # hosts; the reply to RCPT, after how many seconds; connections that were tried
+    # hosts; the reply to RCPT, after how many seconds; hosts that were tried
     "connect": ((BlackHole(),), NO_PATH, 5, 1),
     "connect, just in time": ((Far(4.9),), RCPT_OK, 4.9, 1),
     "connect, two hosts": ((BlackHole(), BlackHole()), NO_PATH, 10, 2),
@@ -96,6 +101,9 @@ RCPT_BUDGETS: dict[str, tuple[tuple[Host, ...], str, float, int]] = {
     "EHLO takes no byte": ((Script(greeting=DEAF_FROM_HERE),), NO_PATH, 10, 1),
     "look-up": ((SlowName(1000), Script()), RCPT_OK, 30, 1),
     "look-up, just in time": ((SlowName(29.8),), RCPT_OK, 29.8, 1),
+    "look-up, of the only host": ((SlowName(1000),), NOT_FOUND, 30, 0),
+    "look-up and probe": ((SlowName(25, Script(greeting=Delay(9))), SlowName(0)), RCPT_OK, 30, 2),
+    "look-up and probe, just in time": ((SlowName(25, Script(greeting=Delay(4.9))), SlowName(0)), RCPT_OK, 29.9, 1),
     "MAIL": ((Script(mail=Silence()),), LOST, 60, 1),
     "MAIL, just in time": ((Script(mail=Delay(59.9)),), RCPT_OK, 59.9, 1),
     "RCPT": ((NO_RCPT,), LOST, 60, 1),
@@ -125,22 +133,45 @@ async def test_rcpt(hosts: tuple[Host, ...], reply: str, seconds: float, tried: 
         told = await client.envelope("u@a.example")
         assert told.rcpts == (reply,)
         assert trio.current_time() - began == pytest.approx(seconds)
-        assert len(world.network.connections) == tried
+        # Hosts that are down are looked at every 5 s, beside the transaction.
+        assert len({one.address for one in world.network.connections}) == tried
 
 
-async def test_a_hosts_addresses_share_its_probe(autojump_clock: MockClock) -> None:
-    """Seven addresses of which nothing is heard: 5 s each, and 30 s for the host."""
-    hosts = (SlowName(0), SlowName(0))
-    async with trio.open_nursery() as nursery, World(nursery, hop_of("a", hosts)) as world:
+async def test_mx_that_are_not_answered_for(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery, World(nursery, Hop("a", Script(), mx=(10,))) as world:
+        world.network.query_delays["a.example", "MX"] = 1000
+        client = await world.client()
+        began = trio.current_time()
+        assert (await client.envelope("u@a.example")).rcpts == (NOT_FOUND,)
+        assert trio.current_time() - began == pytest.approx(30)
+
+
+@pytest.mark.parametrize(
+    ("nothing_heard", "seconds", "tried"),
+    [
+        pytest.param(True, 5 + 6 * 0.25, 7, id="nothing heard: each but the last joined after 250 ms"),
+        pytest.param(False, 30, 3, id="silent behind the connect: each holds the floor for 10 s, 30 s in all"),
+    ],
+)
+async def test_a_hosts_addresses_share_its_probe(
+    nothing_heard: bool, seconds: float, tried: int, autojump_clock: MockClock
+) -> None:
+    """Seven addresses, then the next host."""
+    async with trio.open_nursery() as nursery, World(nursery, hop_of("a", (SlowName(0), SlowName(0)))) as world:
         world.network.hosts["a1.example"] = tuple(f"10.9.9.{number}" for number in range(1, 8))
+        silent = ScriptedMTA("silent", "smtp", Script(greeting=Silence()))
         for ip in world.network.hosts["a1.example"]:
-            world.network.black_hole(TcpAddress(ip, 25))
+            world.network.serve(TcpAddress(ip, 25), silent.handle)
+            if nothing_heard:
+                world.network.black_hole(TcpAddress(ip, 25))
         client = await world.client()
         began = trio.current_time()
         told = await client.envelope("u@a.example")
         assert told.rcpts == (RCPT_OK,)
-        assert trio.current_time() - began == pytest.approx(30)
-        assert len(world.network.connections) == 6 + 1
+        assert trio.current_time() - began == pytest.approx(seconds)
+        addresses = {one.address for one in world.network.connections}
+        assert addresses - {world.address("a2")} <= {TcpAddress(f"10.9.9.{number}", 25) for number in range(1, 8)}
+        assert len(addresses) == tried + 1
 
 
 async def test_many_slow_answers_are_no_silence(autojump_clock: MockClock) -> None:
@@ -263,6 +294,28 @@ async def test_dot(
         kind = "delivered" if reply == TAKEN else "unknown" if reply == UNKNOWN else "deferred"
         [event] = world.events("delivered", "not_delivered")
         assert f" {kind}: " in event["outcomes"][0]
+
+
+@pytest.mark.parametrize(("free_at", "reply", "sessions"), [(239, TAKEN, 2), (241, LOST, 1)])
+async def test_room_for_a_session_too_late_for_an_attempt(
+    free_at: float, reply: str, sessions: int, autojump_clock: MockClock
+) -> None:
+    """The first host is lost behind the client's dot, and the second one has no room: another client's is there."""
+    limits = Limits(sessions_per_host=1)
+    async with trio.open_nursery() as nursery, World(nursery, Hop("a", DEAF, Script()), limits=limits) as world:
+        world.network.refuse(world.address("a1"))
+        other = await world.client()
+        assert (await other.envelope("u@a.example")).rcpts == (RCPT_OK,)
+        world.network.restore(world.address("a1"))
+        await trio.sleep(10)  # a check finds it up
+        client = await world.client("lmtp")
+        await client.envelope("u@a.example")
+        await client.play(f"C: DATA\nS: {GO_AHEAD}")
+        await client.send(body(LARGE) + b".\r\n")
+        await trio.sleep(free_at)
+        await other.quit()
+        assert await client.reply() == reply
+        assert len(world.mta("a2").sessions) == sessions
 
 
 async def test_one_late_next_hop_does_not_hold_the_others_reply(autojump_clock: MockClock) -> None:
@@ -397,12 +450,14 @@ async def test_writer_is_held(
     ("plan", "seconds"), [(Silence(), 5), (Delay(3), 3), (Close(), 0)], ids=["silence", "late", "close"]
 )
 async def test_quit(plan: Silence | Delay | Close, seconds: float, autojump_clock: MockClock) -> None:
-    """The client does not wait for it."""
+    """The client does not wait for it. It is said when the session was kept for 3 s."""
     async with trio.open_nursery() as nursery, World(nursery, Hop("a", Script(quit=plan))) as world:
         client = await world.client()
         assert (await client.transact("u@a.example")).outcomes == (TAKEN,)
         assert trio.current_time() == 0
-        await trio.sleep(seconds - 0.1 if seconds else 0)
+        await trio.sleep(3 - 0.1)
+        assert "C: QUIT" not in world.mta("a1").sessions[0].dialog
+        await trio.sleep(seconds)
         assert world.network.open_streams == 1
         await trio.sleep(0.2)
         assert world.network.open_streams == 0

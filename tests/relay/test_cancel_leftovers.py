@@ -17,6 +17,7 @@ from mailgate.protocol.reply import Reply
 from mailgate.relay import outcome
 from mailgate.relay.delivery import Delivery
 from mailgate.relay.outcome import Outcome
+from mailgate.relay.reach import Reach
 from mailgate.relay.settings import Limits
 from mailgate.relay.transaction import Transaction
 from mailgate.testing import Script, StopReading, reset
@@ -32,7 +33,7 @@ RCPT = {"smtp": ("u@a.example", "v@a.example"), "lmtp": ("u@a.example", "u@b.exa
 @pytest.mark.parametrize("speaks", SPOKEN)
 async def test_thirty_sessions_aborted_in_mid_body(speaks: Speaks, how: str, autojump_clock: MockClock) -> None:
     """Their bodies are in files by then, and one next hop does not read."""
-    limits = Limits(body_memory=10_000)
+    limits = Limits(body_memory=10_000, sessions_per_host=30)
     hops = (Hop("a"), Hop("b", Script(body=(StopReading(5_000),))))
     async with trio.open_nursery() as nursery, World(nursery, *hops, limits=limits) as world:
         before = resources(world)
@@ -75,12 +76,13 @@ async def send_half(client: Client) -> None:
 
 
 def failing(original: Callable[..., Any], *, for_hop: str, bug: BaseException) -> Callable[..., Any]:
-    """A method of Delivery that has a bug, for one next hop only."""
+    """A method of Delivery or Reach that has a bug, for one next hop only."""
 
-    async def method(delivery: Delivery, *arguments: object) -> object:
-        if delivery.hop.route.name == for_hop:
+    async def method(one: Delivery | Reach, *arguments: object) -> object:
+        hop = one.hop if isinstance(one, Delivery) else one._hop
+        if hop.route.name == for_hop:
             raise bug
-        return await original(delivery, *arguments)
+        return await original(one, *arguments)
 
     return method
 
@@ -90,28 +92,36 @@ UNKNOWN = "451 4.4.2 The next hop did not confirm the message, try again"
 TAKEN = "250 2.0.0 taken"
 BEHIND_RCPT = ("250 2.1.5 recipient ok", "354 End data with <CR><LF>.<CR><LF>")
 DELIVERY_BUGS = {
-    # the method of Delivery → what the recipient at that next hop is told at RCPT and behind the dot
-    "_try_host": (BUG_REPLY, ""),
-    "_attempt": (BUG_REPLY, ""),
-    "_dialog": (BUG_REPLY, ""),
-    "_mail": (BUG_REPLY, ""),
-    "_offer_batch": (BUG_REPLY, ""),
-    "_data": (BEHIND_RCPT[0], BUG_REPLY),
-    "_content": (BEHIND_RCPT[0], BUG_REPLY),
-    "_commit": (BEHIND_RCPT[0], BUG_REPLY),
-    "_prdr_outcomes": (BEHIND_RCPT[0], UNKNOWN),
+    # the method → what the recipient at that next hop is told at RCPT and behind the dot
+    Reach.open: (BUG_REPLY, ""),
+    Reach._next_stage: (BUG_REPLY, ""),
+    Reach._open_path: (BUG_REPLY, ""),
+    Reach._begin_anew: (BUG_REPLY, ""),
+    Reach._mail: (BUG_REPLY, ""),
+    Delivery._dialog: (BUG_REPLY, ""),
+    Delivery._offer_batch: (BUG_REPLY, ""),
+    Delivery._data: (BEHIND_RCPT[0], BUG_REPLY),
+    Delivery._content: (BEHIND_RCPT[0], BUG_REPLY),
+    Delivery._commit: (BEHIND_RCPT[0], BUG_REPLY),
+    Delivery._prdr_outcomes: (BEHIND_RCPT[0], UNKNOWN),
 }
 
 
 @pytest.mark.parametrize(
-    ("method", "at_rcpt", "behind_the_dot"), [(name, *told) for name, told in DELIVERY_BUGS.items()]
+    ("method", "at_rcpt", "behind_the_dot"),
+    [pytest.param(method, *told, id=method.__qualname__) for method, told in DELIVERY_BUGS.items()],
 )
 async def test_bug_in_one_delivery(
-    method: str, at_rcpt: str, behind_the_dot: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+    method: Callable[..., Any],
+    at_rcpt: str,
+    behind_the_dot: str,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock,
 ) -> None:
-    """It fails that delivery; the other one, and the session, go on."""
+    """It fails that delivery; the other one, and the session, go on, and no room for a session is lost."""
     bug = RuntimeError("a bug")
-    monkeypatch.setattr(Delivery, method, failing(getattr(Delivery, method), for_hop="b", bug=bug))
+    owner = Delivery if method.__qualname__.startswith("Delivery") else Reach
+    monkeypatch.setattr(owner, method.__name__, failing(method, for_hop="b", bug=bug))
     prdr = Script(extensions=("PIPELINING", "PRDR"))
     async with trio.open_nursery() as nursery, World(nursery, Hop("a", prdr), Hop("b", prdr)) as world:
         world.bugs_expected = True
@@ -123,6 +133,8 @@ async def test_bug_in_one_delivery(
         assert event["log_level"] == "error"
         await client.quit()
         assert world.events("session_failed") == []
+        await trio.sleep(world.settings.timeouts.idle + world.settings.timeouts.quit + 0.1)
+        assert world.gateway._shared.upstreams.held == 0
 
 
 async def test_bug_behind_the_commit_of_the_only_delivery(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass
 
@@ -39,10 +40,15 @@ class Cut:
 
 
 class CutStream(trio.abc.Stream):
-    """A next hop's end of a connection that is cut, or not."""
+    """A next hop's end of a connection that is cut, or not; octets count from the last `count_from_here` on."""
 
     def __init__(self, stream: trio.abc.Stream, cut: Cut | None) -> None:
         self._stream = stream
+        self._cut = cut
+        self.carried = {Way.SAYS: b"", Way.HEARS: b""}
+
+    def count_from_here(self, cut: Cut | None) -> None:
+        """Forget what was carried, and cut from here on."""
         self._cut = cut
         self.carried = {Way.SAYS: b"", Way.HEARS: b""}
 
@@ -59,8 +65,11 @@ class CutStream(trio.abc.Stream):
         if not room:
             await self._end()
         data = bytes(await self._stream.receive_some(room))
-        self.carried[Way.HEARS] += data
-        return data
+        heard = data[: self._room(Way.HEARS, len(data))]  # the cut may have been set meanwhile
+        if data and not heard:
+            await self._end()
+        self.carried[Way.HEARS] += heard
+        return heard
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
@@ -93,6 +102,8 @@ class Dialect:
     recipients: tuple[str, ...] = ("u@a.example", "v@a.example")
     mail: str = ""
     """parameters of the client's MAIL"""
+    kept: bool = False
+    """another transaction went well before, and the session is cut in its second one"""
 
 
 SMTP = Dialect("smtp", "smtp", ("PIPELINING",))
@@ -108,6 +119,10 @@ SWEEPS = {
     "lmtp": (LMTP, How.CLOSE, BOTH),
     "lmtp, silent": (LMTP, How.HANG, (Way.SAYS,)),
     "prdr": (PRDR, How.CLOSE, (Way.SAYS,)),
+    "kept smtp": (dataclasses.replace(SMTP, kept=True), How.CLOSE, BOTH),
+    "kept smtp, silent": (dataclasses.replace(SMTP, kept=True), How.HANG, BOTH),
+    "kept lmtp, reset": (dataclasses.replace(LMTP, kept=True), How.RESET, BOTH),
+    "kept, not pipelined": (dataclasses.replace(SMTP, extensions=(), kept=True), How.CLOSE, BOTH),
 }
 CASES = [
     pytest.param(dialect, how, way, id=f"{name}, {way.value}")
@@ -116,28 +131,49 @@ CASES = [
 ]
 
 
-class Cutting:
-    """Transactions by way of a next hop of two hosts, whose first one's connections are cut."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of a transaction."""
 
-    def __init__(self, world: World, dialect: Dialect) -> None:
-        self._world = world
-        self._dialect = dialect
-        self._address = world.address("a1")
+    told: Told
+    first: int
+    """messages that the first host got on the connection that was cut"""
+    anew: int
+    """messages that it got on others"""
+    second: int
+    """messages that the second host got"""
+    stream: CutStream
 
-    async def transact(self, cut: Cut | None) -> tuple[Told, CutStream]:
-        mta = self._world.mta("a1")
-        streams = []
+
+async def run(dialect: Dialect, cut: Cut | None) -> Run:
+    """A transaction by way of a next hop of two hosts, the first one's first connection being cut."""
+    hop = Hop("a", *[Script(extensions=dialect.extensions)] * 2, speaks=dialect.hop)
+    capacity = 16 if cut is not None and cut.how is How.HANG else 65_536
+    streams: list[CutStream] = []
+    async with trio.open_nursery() as nursery, World(nursery, hop, capacity=capacity) as world:
+        mta = world.mta("a1")
 
         async def handle(stream: trio.abc.Stream, peer: Address) -> None:
-            streams.append(CutStream(stream, cut))
+            streams.append(CutStream(stream, None if streams or dialect.kept else cut))
             await mta.handle(streams[-1], peer)
 
-        self._world.network.serve(self._address, handle)
-        client = await self._world.client(self._dialect.client)
-        told = await client.transact(*self._dialect.recipients, parameters=self._dialect.mail, content=b".\r\n")
+        world.network.serve(world.address("a1"), handle)
+        client = await world.client(dialect.client)
+        if dialect.kept:
+            await client.transact(*dialect.recipients, parameters=dialect.mail, content=b".\r\n")
+            await trio.testing.wait_all_tasks_blocked()
+            streams[0].count_from_here(cut)
+        before = len(mta.messages)
+        told = await client.transact(*dialect.recipients, parameters=dialect.mail, content=b".\r\n")
         await client.quit()
-        [stream] = streams
-        return told, stream
+    assert len(streams) <= 2
+    first = len(mta.messages) - before
+    anew = sum(DOT in stream.carried[Way.HEARS] for stream in streams[1:])
+    return Run(told, first - anew, anew, len(world.mta("a2").messages), streams[0])
+
+
+DOT = b"\r\n..\r\n.\r\n"
+"""the end of the message, on its way to a next hop"""
 
 
 def positive(told: Told, dialect: Dialect) -> list[bool]:
@@ -161,28 +197,27 @@ def confirmed(said: bytes, dialect: Dialect) -> list[bool]:
 
 @pytest.mark.parametrize(("dialect", "how", "way"), CASES)
 async def test_cut_at_every_byte(dialect: Dialect, how: How, way: Way, autojump_clock: MockClock) -> None:
-    """A message is taken at most once. Before the dot the other host takes it. Behind the dot nobody else does:
-    then the client hears 2xx where the first host's 2xx came in full, and 4xx where it did not."""
-    hop = Hop("a", *[Script(extensions=dialect.extensions)] * 2, speaks=dialect.hop)
-    capacity = 16 if how is How.HANG else 65_536
-    async with trio.open_nursery() as nursery, World(nursery, hop, capacity=capacity) as world:
-        cutting = Cutting(world, dialect)
-        _, uncut = await cutting.transact(None)
-        for octets in range(len(uncut.carried[way])):
-            before = world.messages
-            told, stream = await cutting.transact(Cut(way, octets, how))
-            first, second = (world.messages[name] - before[name] for name in ("a1", "a2"))
-            found = f"cut at {octets}: {stream.carried}; {told}; {first} + {second} messages"
-            dot_heard = b"\r\n..\r\n.\r\n" in stream.carried[Way.HEARS]
-            heard, said = positive(told, dialect), confirmed(stream.carried[Way.SAYS], dialect)
-            assert first == dot_heard, found
-            if how is not How.HANG:  # a silence at DATA uses up the time for a 354
-                assert second or b"354 go ahead\r\n" in stream.carried[Way.SAYS], found
-            assert not any(one.startswith("5") for one in (*told.rcpts, told.data, *told.outcomes)), found
-            if second:
-                assert not first, found
-                assert all(heard), found
-            elif how is How.RESET:  # what was on its way is lost
-                assert all(confirmed for told, confirmed in zip(heard, said, strict=True) if told), found
-            else:
-                assert heard == said, found
+    """A message is taken at most once. Before the dot the other host takes it, or, where a kept session was cut before
+    anything was known of this transaction, the same one in a new session. Behind the dot nobody else does: then the
+    client hears 2xx where the first host's 2xx came in full, and 4xx where it did not."""
+    uncut = (await run(dialect, None)).stream
+    for octets in range(len(uncut.carried[way])):
+        found = await run(dialect, Cut(way, octets, how))
+        why = f"cut at {octets}: {found.stream.carried}; {found}"
+        told, carried = found.told, found.stream.carried
+        heard, said = positive(told, dialect), confirmed(carried[Way.SAYS], dialect)
+        elsewhere = found.anew + found.second
+        assert found.first == (DOT in carried[Way.HEARS]), why
+        if how is not How.HANG:  # a silence at DATA uses up the time for a 354
+            assert elsewhere or b"354 go ahead\r\n" in carried[Way.SAYS], why
+        assert not any(one.startswith("5") for one in (*told.rcpts, told.data, *told.outcomes)), why
+        if elsewhere:
+            assert (found.first, elsewhere) == (0, 1), why
+            assert all(heard), why
+        elif how is How.RESET:  # what was on its way is lost
+            assert all(confirmed for told, confirmed in zip(heard, said, strict=True) if told), why
+        else:
+            assert heard == said, why
+        if found.anew:
+            assert dialect.kept, why
+            assert b"RCPT" not in carried[Way.HEARS], why

@@ -147,6 +147,7 @@ STORIES: dict[str, tuple[tuple[Script, ...], list[str]]] = {
     "second host": (
         (Script(greeting="554 5.3.2 not now"), Script()),
         [
+            f"warning path_down path={HOP_A} stage=greeting why=554 5.3.2 not now",
             f"warning attempt_failed hop=a path={HOP_A} stage=greeting why=554 5.3.2 not now",
             f"info committing to=[u@a.example, v@a.example] bytes=153 paths=[a/{HOP_B}]",
             f"info delivered outcomes=[u@a.example delivered: 250 2.0.0 taken ({HOP_B}), "
@@ -165,6 +166,7 @@ STORIES: dict[str, tuple[tuple[Script, ...], list[str]]] = {
     "no path": (
         (Script(ehlo=Silence()), Script(mail="421 4.3.2 bye")),
         [
+            f"warning path_down path={HOP_A} stage=hello why=no answer in time",
             f"warning attempt_failed hop=a path={HOP_A} stage=hello why=no answer in time",
             f"warning attempt_failed hop=a path={HOP_B} stage=MAIL why=421 4.3.2 bye",
             f"info recipient_refused to=u@a.example path={HOP_B} reply={LOST}",
@@ -205,7 +207,9 @@ async def test_story(scripts: tuple[Script, ...], lines: list[str], autojump_clo
         await client.transact("u@a.example", "v@a.example")
         await client.quit()
         assert _told(world.events()) == lines
-        assert {event["id"] for event in world.events()} == {world.log[0]["id"]}
+        # That a path is down concerns everybody, and is no transaction's.
+        assert {event.get("id") for event in world.events("path_down")} <= {None}
+        assert {event["id"] for event in world.events() if event["event"] != "path_down"} == {world.log[0]["id"]}
 
 
 async def test_partly_delivered(autojump_clock: MockClock) -> None:

@@ -104,3 +104,15 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch, autojump
             network.records[name, "A"] = ONE
             await asked.query(name, "A")
         assert [query.name for query in network.queries] == ["a.example", "b.example", "c.example", "b.example"]
+
+
+async def test_queries_at_a_time_are_bounded(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
+    monkeypatch.setattr(lookups, "QUERIES", 2)
+    async with trio.open_nursery() as nursery:
+        network = MemoryNetwork(nursery)
+        asked = Lookups(network)
+        async with trio.open_nursery() as asking:
+            for number in range(5):
+                network.query_delays[f"{number}.example", "A"] = 1
+                asking.start_soon(asked.query, f"{number}.example", "A")
+        assert [query.time for query in network.queries] == [0, 0, 1, 1, 2]

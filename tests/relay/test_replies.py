@@ -201,6 +201,7 @@ async def test_connection_refused(autojump_clock: MockClock) -> None:
         client = await world.client()
         world.network.refuse(world.address("a1"))
         assert (await client.transact("u@a.example")).rcpts == (TAKEN,)
+        await trio.sleep(3.1)  # or the session is used again
         world.network.refuse(world.address("a2"))
         assert (await client.envelope("u@a.example")).rcpts == (NO_PATH,)
 
@@ -251,8 +252,8 @@ async def test_connection_failure_says_more_than_a_failed_lookup(autojump_clock:
 
 
 ADDRESSES: dict[str, tuple[dict[str, str], tuple[str, ...], list[str]]] = {
-    # DNS, /etc/hosts, and where we connect, nobody being there
-    "IPv6 first": ({"A": "192.0.2.7", "AAAA": "2001:db8::7"}, (), ["[2001:db8::7]:25", "192.0.2.7:25"]),
+    # DNS, /etc/hosts, and where we connect, nobody being there; one family or the other at random
+    "IPv6 and IPv4": ({"A": "192.0.2.7", "AAAA": "2001:db8::7"}, (), ["[2001:db8::7]:25", "192.0.2.7:25"]),
     "IPv4 only": ({"A": "192.0.2.7"}, (), ["192.0.2.7:25"]),
     "IPv6 only": ({"AAAA": "2001:db8::7"}, (), ["[2001:db8::7]:25"]),
     "/etc/hosts": ({"A": "192.0.2.7"}, ("10.9.9.2", "10.9.9.1"), ["10.9.9.2:25", "10.9.9.1:25"]),
@@ -271,7 +272,7 @@ async def test_addresses_of_a_name(
             world.network.hosts[NAMES[0]] = local
         client = await world.client()
         assert (await client.envelope("u@a.example")).rcpts == (NO_PATH,)
-        assert [str(one.address) for one in world.network.connections] == connected
+        assert sorted(str(one.address) for one in world.network.connections) == sorted(connected)
 
 
 # Who and whither

@@ -33,7 +33,7 @@ from mailgate.gateway import Gateway
 from mailgate.network import Address, Answer, HostName, TcpAddress
 from mailgate.protocol.framing import BareNewline
 from mailgate.protocol.reply import Role
-from mailgate.relay.settings import Host, IPNetwork, Limits, Listener, Route, Settings, Timeouts
+from mailgate.relay.settings import Backbone, Host, IPNetwork, Limits, Listener, Route, Settings, Timeouts
 from mailgate.testing import BoundedStream, Dialog, MemoryNetwork, Script, ScriptedMTA, bounded_stream_pair
 
 Speaks = Literal["smtp", "lmtp"]
@@ -77,13 +77,23 @@ class Hop:
         speaks: Speaks = "smtp",
         domains: Sequence[str] = (),
         names: Sequence[str] = (),
+        mx: Sequence[int] = (),
+        backbones: Sequence[Backbone] = (),
+        group_domains: bool = False,
     ) -> None:
-        """`names`: host names instead of addresses, one per script; the world's DNS knows their A records."""
+        """`names`: host names instead of addresses, one per script; the world's DNS knows their A records.
+
+        `mx`: preferences, one per script. Then the hosts are found by the MX of the hop's domains; unless `names` are
+        given, host number 2 of hop `a` is `a2.mx.example`.
+        """
         self.name = name
         self.scripts = scripts or (Script(),)
         self.speaks: Speaks = speaks
         self.domains = tuple(domains) or (f"{name}.example",)
-        self.names = tuple(names)
+        self.mx = tuple(mx)
+        self.names = tuple(names) or tuple(f"{name}{number}.mx.example" for number, _ in enumerate(mx, 1))
+        self.backbones = tuple(backbones)
+        self.group_domains = group_domains
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +166,20 @@ class World:
                 self.network.records[hop.names[place - 1], "A"] = Answer((address.ip,), 60)
             else:
                 hosts.append(address)
-        return Route(name=hop.name, domains=hop.domains, hosts=tuple(hosts), protocol=Role(hop.speaks))
+        if hop.mx:
+            mail = tuple(f"{preference} {name}." for preference, name in zip(hop.mx, hop.names, strict=True))
+            for domain in hop.domains:
+                self.network.records[domain, "MX"] = Answer(mail, 60)
+        return Route(
+            name=hop.name,
+            domains=hop.domains,
+            hosts=() if hop.mx else tuple(hosts),
+            protocol=Role(hop.speaks),
+            backbones=hop.backbones,
+            mx=bool(hop.mx),
+            allow_private=bool(hop.mx),
+            group_domains=hop.group_domains,
+        )
 
     # What a test uses
 
@@ -226,7 +249,7 @@ class World:
         self.nursery.cancel_scope.deadline = math.inf
         with trio.fail_after(FOREVER):
             await self.gateway.drain()
-        await trio.sleep(self.settings.timeouts.quit + 1)
+        await trio.sleep(self.settings.timeouts.quit + 1)  # longer than any goodbye
         self._check_nothing_left()
         self.nursery.cancel_scope.cancel()
 

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from mailgate.protocol.command import MailParameters
 from mailgate.protocol.reply import Reply, Role
-from mailgate.session.client import ClientSession, Lost, Patience
+from mailgate.session.client import ClientSession, Lost, Patience, Stale
 from mailgate.testing import BoundedStream, bounded_stream_pair, seeded
 
 CAPACITIES = st.sampled_from([1, 64, 65_536])
@@ -134,17 +134,25 @@ async def transact(session: ClientSession) -> Reply | Lost:
 
 
 async def deliver(role: Role, octets: bytes, capacity: int, pauses: list[float]) -> tuple[Reply | Lost, float]:
-    """What becomes of it, and when."""
+    """What becomes of it, and when. Then another transaction is begun, where that may be, and the session ended."""
     ours, theirs = bounded_stream_pair(capacity)
     session = ClientSession(ours, role, stall=60)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(session.listen)
         nursery.start_soon(hear, theirs)
         nursery.start_soon(say, theirs, octets, pauses)
-        result = await transact(session)
-        ended = trio.current_time()
-        if isinstance(result, Lost):
-            assert not session.clean
+        async with trio.open_nursery() as listening:
+            listening.start_soon(session.listen)
+            result = await transact(session)
+            ended = trio.current_time()
+            if isinstance(result, Lost):
+                assert not session.partable
+            if session.reusable:
+                assert isinstance(await session.again(SENDER, MailParameters(), PATIENCE), Reply | Stale)
+            listening.cancel_scope.cancel()
+        parting = trio.current_time()
+        await session.farewell(5)
+        assert trio.current_time() <= parting + 5
+        assert ours.closed
         nursery.cancel_scope.cancel()
     return result, ended
 

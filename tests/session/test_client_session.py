@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 from sessions import RECIPIENTS, SENDER, each_capacity
-from steps import PATIENCE, STAGES, STALL, WHOLE, Talk, before, go_to, talk
+from steps import PATIENCE, STAGES, STALL, WHOLE, before, go_to, talk
 from trio.testing import MockClock
 
 from mailgate.protocol.command import Extension, MailParameters, Verb
@@ -71,7 +71,7 @@ async def test_recipients_go_in_one_write(answers_early: bool, capacity: int, au
             reply(550, "5.1.1", "no", "never"),
             reply(452, "4.2.2", "full"),
         ]
-        assert it.session.clean
+        assert not it.session.awaiting
         nursery.cancel_scope.cancel()
 
 
@@ -174,7 +174,8 @@ async def test_one_outcome_per_recipient(
             assert isinstance(answer, Reply)
             found.append(answer.code)
         assert found == codes
-        assert session.clean
+        assert session.reusable
+        assert session.transactions == 1
         nursery.cancel_scope.cancel()
 
 
@@ -197,140 +198,103 @@ async def test_replies_are_observed(autojump_clock: MockClock) -> None:
     ]
 
 
-# Clean
+# What a session is good for
 
-CLEAN = {"greeting": True, "hello": True, "MAIL": True, "RCPT": True, "DATA": False, "content": False, "dot": True}
+GOOD_FOR: dict[str, tuple[bool, bool]] = {
+    # behind the step: partable, reusable
+    "greeting": (True, False),
+    "hello": (True, True),
+    "MAIL": (True, False),
+    "RCPT": (True, False),
+    "DATA": (False, False),
+    "content": (False, False),
+    "dot": (True, True),
+}
+
+
+def good_for(session: ClientSession) -> tuple[bool, bool]:
+    """Whether it is partable, and whether it is reusable."""
+    return session.partable, session.reusable
 
 
 @each_capacity
-async def test_clean_after_each_step(capacity: int, autojump_clock: MockClock) -> None:
+async def test_good_for_what_after_each_step(capacity: int, autojump_clock: MockClock) -> None:
     it = talk(capacity)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.session.listen)
-        assert not it.session.clean
+        assert good_for(it.session) == (False, False)
         nursery.start_soon(lambda: play(it.peer, WHOLE, side=Side.SERVER))
         for name, stage in STAGES.items():
+            assert it.session.transactions == 0
             await stage.step(it.session)
-            assert it.session.clean == CLEAN[name], name
+            assert good_for(it.session) == GOOD_FOR[name], name
+        assert it.session.transactions == 1
         nursery.cancel_scope.cancel()
 
 
-REFUSALS = {"hello": "451 no", "MAIL": "550 no", "RCPT": "550 no", "DATA": "451 no", "dot": "554 no"}
+# Step → its refusal: partable, reusable
+REFUSALS = {
+    "hello": ("451 no", (True, False)),
+    "MAIL": ("550 no", (True, True)),
+    "RCPT": ("550 no", (True, False)),
+    "DATA": ("451 no", (True, True)),
+    "dot": ("554 no", (True, True)),
+}
 
 
 @each_capacity
 @pytest.mark.parametrize("name", REFUSALS)
-async def test_clean_after_a_refusal(name: str, capacity: int, autojump_clock: MockClock) -> None:
+async def test_good_for_what_after_a_refusal(name: str, capacity: int, autojump_clock: MockClock) -> None:
     it = talk(capacity)
-    script = before(name) + STAGES[name].heard + f"S: {REFUSALS[name]}"
+    refusal, wanted = REFUSALS[name]
+    script = before(name) + STAGES[name].heard + f"S: {refusal}"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.session.listen)
         nursery.start_soon(lambda: play(it.peer, script, side=Side.SERVER))
         await go_to(name, it.session)
         await STAGES[name].step(it.session)
-        assert it.session.clean
+        assert good_for(it.session) == wanted
+        assert it.session.transactions == (1 if name == "dot" else 0)
         nursery.cancel_scope.cancel()
 
 
 @each_capacity
-async def test_not_clean_while_a_reply_is_due(capacity: int, autojump_clock: MockClock) -> None:
+async def test_partable_while_a_reply_is_due(capacity: int, autojump_clock: MockClock) -> None:
     it = talk(capacity)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.session.listen)
         nursery.start_soon(lambda: play(it.peer, before("RCPT") + "C: RCPT TO:<b@y>", side=Side.SERVER))
         await go_to("RCPT", it.session)
         await it.session.offer(RECIPIENTS[:1], PATIENCE)
-        assert not it.session.clean
+        assert it.session.awaiting
+        assert good_for(it.session) == (True, False)
         nursery.cancel_scope.cancel()
 
 
 @each_capacity
 @pytest.mark.parametrize("end", ["S.", "S/", "S~"], ids=["closes", "closes its sending side", "resets"])
-async def test_not_clean_once_the_next_hop_has_left(end: str, capacity: int, autojump_clock: MockClock) -> None:
+async def test_good_for_nothing_once_the_next_hop_has_left(end: str, capacity: int, autojump_clock: MockClock) -> None:
     it = talk(capacity)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.session.listen)
-        nursery.start_soon(lambda: play(it.peer, f"{before('RCPT')}\nS+ 1\n{end}", side=Side.SERVER))
-        await go_to("RCPT", it.session)
-        found = [it.session.clean]
+        nursery.start_soon(lambda: play(it.peer, f"{WHOLE}\nS+ 1\n{end}", side=Side.SERVER))
+        await whole_dialog(it.session)
+        found = [good_for(it.session)]
         await trio.sleep(2)
-        assert [*found, it.session.clean] == [True, False]
+        assert [*found, good_for(it.session)] == [(True, True), (False, False)]
         nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("name", ["MAIL", "RCPT", "DATA"])
-async def test_not_clean_after_a_write_that_was_cancelled(name: str, autojump_clock: MockClock) -> None:
+async def test_not_partable_after_a_write_that_was_cancelled(name: str, autojump_clock: MockClock) -> None:
     it = talk(1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.session.listen)
         nursery.start_soon(lambda: play(it.peer, before(name), side=Side.SERVER))
         await go_to(name, it.session)
-        found = [it.session.clean]
+        found = [it.session.partable]
         with trio.move_on_after(1) as scope:
             await STAGES[name].step(it.session)
         assert scope.cancelled_caught
-        assert [*found, it.session.clean] == [True, False]
+        assert [*found, it.session.partable] == [True, False]
         nursery.cancel_scope.cancel()
-
-
-# Farewell
-
-
-async def to_farewell(it: Talk, script: str) -> None:
-    """Get to where a QUIT may be said; `listen` has ended."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(it.session.listen)
-        nursery.start_soon(lambda: play(it.peer, script, side=Side.SERVER))
-        await go_to("RCPT", it.session)
-        await trio.testing.wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
-
-
-FAREWELLS: dict[str, tuple[str, float]] = {
-    "221": ("C: QUIT\nS: 221 bye", 0),
-    "221 after a while": ("C: QUIT\nS+ 3\nS: 221 bye", 3),
-    "garbage": ("C: QUIT\nS: what?", 0),
-    "one octet": ("C: QUIT\nS! 2", 0),
-    "closes": ("C: QUIT\nS.", 0),
-    "has closed": ("S.", 0),
-    "resets": ("C: QUIT\nS~", 0),
-    "has reset": ("S~", 0),
-    "silence": ("C: QUIT\nS+ 100", 5),
-    "reads nothing": ("S+ 100", 5),
-}
-
-
-@each_capacity
-@pytest.mark.parametrize(("script", "when"), FAREWELLS.values(), ids=FAREWELLS.keys())
-async def test_farewell(script: str, when: float, capacity: int, autojump_clock: MockClock) -> None:
-    ours, theirs = bounded_stream_pair(capacity)
-    it = Talk(ClientSession(ours, Role.SMTP, STALL), theirs)
-    await to_farewell(it, before("RCPT"))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: play(theirs, script, side=Side.SERVER))
-        await trio.testing.wait_all_tasks_blocked()
-        await it.session.farewell(5)
-        assert trio.current_time() == when
-        assert ours.closed
-        nursery.cancel_scope.cancel()
-
-
-@each_capacity
-async def test_a_cancelled_farewell_closes(capacity: int, autojump_clock: MockClock) -> None:
-    ours, theirs = bounded_stream_pair(capacity)
-    it = Talk(ClientSession(ours, Role.SMTP, STALL), theirs)
-    await to_farewell(it, before("RCPT"))
-    with trio.move_on_after(2):
-        await it.session.farewell(5)
-    assert trio.current_time() == 2
-    assert ours.closed
-
-
-async def test_a_farewell_that_is_cancelled_before_it_begins_closes(autojump_clock: MockClock) -> None:
-    ours, theirs = bounded_stream_pair()
-    it = Talk(ClientSession(ours, Role.SMTP, STALL), theirs)
-    await to_farewell(it, before("RCPT"))
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await it.session.farewell(5)
-    assert ours.closed

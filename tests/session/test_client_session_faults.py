@@ -49,7 +49,7 @@ async def test_faults(name: str, fault: str, why: str, when: float, capacity: in
         result = await STAGES[name].step(it.session)
         assert result == Lost(why)
         assert trio.current_time() == when
-        assert not it.session.clean
+        assert not it.session.partable
         # From here on nothing else is to be had from it.
         for stage in STAGES.values():
             assert await stage.step(it.session) == result
@@ -68,7 +68,7 @@ async def test_421_is_a_reply_and_the_end(name: str, capacity: int, autojump_clo
         nursery.start_soon(lambda: play(it.peer, script, side=Side.SERVER))
         await go_to(name, it.session)
         assert await STAGES[name].step(it.session) == reply(421, "4.3.2", "bye")
-        assert not it.session.clean
+        assert not it.session.partable
         for stage in STAGES.values():
             assert await stage.step(it.session) == Lost("the next hop has closed the session")
         nursery.cancel_scope.cancel()
@@ -147,7 +147,7 @@ async def test_idling_is_no_silence(capacity: int, autojump_clock: MockClock) ->
         nursery.start_soon(lambda: play(it.peer, WHOLE, side=Side.SERVER, patience=1000))
         await go_to("RCPT", it.session)
         await trio.sleep(900)
-        assert it.session.clean
+        assert it.session.partable
         assert await offer_one(it.session) == reply(250, "2.1.5", "ok")
         nursery.cancel_scope.cancel()
 
@@ -194,7 +194,7 @@ async def test_a_command_that_is_not_taken(patience: Patience, when: float, auto
         await it.session.greeting(PATIENCE)
         assert await it.session.hello("gw", patience) == Lost(End.STALLED.value)
         assert trio.current_time() == when
-        assert not it.session.clean
+        assert not it.session.partable
         nursery.cancel_scope.cancel()
 
 
@@ -271,7 +271,7 @@ async def test_bytes_before_a_command_are_never_its_answer(
         await trio.sleep(1)
         assert await STAGES[name].step(it.session) == Lost(why)
         assert trio.current_time() == 1
-        assert not it.session.clean
+        assert not it.session.partable
         nursery.cancel_scope.cancel()
 
 
@@ -334,7 +334,7 @@ async def test_a_refusal_in_the_middle_of_a_write(capacity: int, autojump_clock:
         await go_to("content", it.session)
         assert await it.session.content(b"x" * 200_000) == reply(552, "5.3.4", "big")
         assert trio.current_time() == 5
-        assert not it.session.clean
+        assert not it.session.partable
         nursery.cancel_scope.cancel()
 
 

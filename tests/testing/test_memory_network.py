@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from mailgate.network import Address, Answer, Network, NoAnswer, TcpAddress, UnixAddress
+from mailgate.network import Address, Answer, Network, NoAnswer, NoSuchSource, TcpAddress, UnixAddress
 from mailgate.testing import EPOCH, BoundedStream, Connection, MemoryNetwork, Query, bounded_stream_pair
 
 HOST = TcpAddress("10.0.0.25", 25)
@@ -103,6 +103,25 @@ async def test_faults(faults: list[Fault], error: int | None, seconds: float, au
             except OSError as raised:
                 got = raised.errno
         assert (got, trio.current_time()) == (error, seconds)
+
+
+async def test_a_missing_source_is_told_from_a_lack_of_ports(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        network = MemoryNetwork(nursery)
+        network.remove_source(SOURCE)
+        with pytest.raises(NoSuchSource, match=r"Cannot assign requested address: 192\.0\.2\.10"):
+            await network.connect(HOST, SOURCE)
+        network.refuse(HOST, error=errno.EADDRNOTAVAIL)
+        with pytest.raises(OSError) as raised:
+            await network.connect(HOST)
+        assert not isinstance(raised.value, NoSuchSource)
+
+
+async def test_its_addresses(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        network = MemoryNetwork(nursery)
+        network.addresses.append(SOURCE)
+        assert [network.has_address(ip) for ip in (SOURCE, "192.0.2.11")] == [True, False]
 
 
 async def test_nothing_listens_at_an_unknown_address(autojump_clock: MockClock) -> None:
