@@ -336,6 +336,12 @@ async def test_the_first_address_says_how_long_the_others_have(autojump_clock: M
     assert trio.current_time() == pytest.approx(0.5)
 
 
+async def test_ipv6_comes_first_whichever_is_known_first(autojump_clock: MockClock) -> None:
+    records = {(MX1.name, "A"): answer("192.0.2.1"), (MX1.name, "AAAA"): answer("2001:db8::1")}
+    located = await where(records, MX1, delays={(MX1.name, "AAAA"): 0.1})
+    assert located.addresses == ((MX1, (TcpAddress("2001:db8::1", 25), TcpAddress("192.0.2.1", 25))),)
+
+
 async def test_a_failure_beside_good_ones(autojump_clock: MockClock) -> None:
     records: Records = {(MX1.name, "A"): NoAnswer.TEMPORARY, (MX2.name, "A"): answer("192.0.2.2")}
     located = await where(records, MX1, MX2)
