@@ -63,10 +63,9 @@ def console() -> Console:
 def _json(document: bytes, indent: int | None = None) -> str:
     """The document, keys that we do not know included, in ASCII without control characters. Raises CannotAsk."""
     try:
-        text = json.dumps(json.loads(document), indent=indent)
+        return json.dumps(json.loads(document), indent=indent)
     except (ValueError, RecursionError) as error:
         raise CannotAsk(f"the answer is no JSON ({error}); what listens there is no mailgate") from None
-    return text.replace("\x7f", "\\u007f")
 
 
 # Watching

@@ -298,7 +298,7 @@ class Watching:
             force_terminal=terminal,
             markup=False,
             highlight=False,
-            no_color=True,
+            color_system="standard" if terminal else None,
         )
         self.status = dataclasses.replace(IDLE, paths=(UP,))
         self.began = 0.0
@@ -385,6 +385,17 @@ async def test_a_terminal_is_redrawn(nursery: trio.Nursery, autojump_clock: Mock
     text = watching.screen.getvalue()
     assert "\x1b[1A\x1b[2K" in text, "it goes up, and writes over what was there"
     assert text.endswith("\x1b[?25h"), "the cursor is back"
+
+
+async def test_what_is_not_true_any_more_is_dim(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    watching = Watching(nursery, terminal=True)
+    nursery.start_soon(status_view.watch_on, watching.network, STATE, watching.console)
+    for there, style in ((True, "\x1b[32mup"), (False, "\x1b[2;32mup"), (True, "\x1b[32mup")):
+        (watching.network.restore if there else watching.network.refuse)(SOCKET)
+        watching.screen.truncate(0)
+        await trio.sleep(1.5)
+        assert style in watching.screen.getvalue().rpartition("latency")[2]
+    nursery.cancel_scope.cancel()
 
 
 async def test_json_is_a_line_a_second(

@@ -120,6 +120,18 @@ async def test_sessions_transactions_and_deliveries(autojump_clock: MockClock) -
         assert now() == ([1, 1], 0, 0, 0, 0)
 
 
+async def test_a_delivery_that_is_over_is_not_under_way(autojump_clock: MockClock) -> None:
+    async with (
+        trio.open_nursery() as nursery,
+        World(nursery, Hop("a"), Hop("b", Script(greeting="554 no"))) as world,
+    ):
+        client = await world.client("lmtp")
+        await client.envelope("u@a.example", "u@b.example")
+        await wait_all_tasks_blocked()
+        told = world.gateway.status()
+        assert (told.transactions, told.deliveries) == (1, 1)
+
+
 async def test_who_is_sent_away_is_no_session(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery, World(nursery, Hop("a"), limits=Limits(sessions=1)) as world:
         await world.client()
