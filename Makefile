@@ -28,9 +28,6 @@ check: $(VENV)/.installed  ## formatting, lint, structured-concurrency lint, typ
 	$(BIN)/mypy
 	$(MAKE) test
 
-bench: $(VENV)/.installed  ## what routing and health decisions cost per recipient
-	$(BIN)/python tests/bench/decisions.py
-
 bench: $(VENV)/.installed  ## what routing and health decisions cost per recipient, against the goal
 	$(BIN)/python tests/bench/decisions.py
 

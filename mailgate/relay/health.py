@@ -41,7 +41,7 @@ PROOF_AGE = 15.0
 """seconds for which the last such check holds"""
 
 STATICS = 10_000
-"""records of static paths; only host names whose addresses keep changing could ever make that many"""
+"""records of static paths; only host names whose addresses keep changing could make that many"""
 
 _SMOOTHING = 1 / 8
 """a new latency's part in the smoothed one, as for round-trip times (RFC 6298 section 2.3)"""
@@ -121,16 +121,15 @@ class _Trouble:
 
     __slots__ = ("_checked_at", "_checked_since", "back_off", "failures", "last", "since", "why")
 
-    def __init__(self, why: str, now: float, *, checked: bool) -> None:
-        self.since = self.last = now
-        self.why = why
-        self.failures = 1
+    def __init__(self, now: float) -> None:
+        self.since = self.last = self._checked_at = now
+        self.why = ""
+        self.failures = 0
         self.back_off = FIRST_BACK_OFF
-        self._checked_since = now if checked else None
-        self._checked_at = now
+        self._checked_since: float | None = None
 
-    def again(self, why: str, now: float, *, checked: bool) -> None:
-        """A further failure. Inside the back-off it began together with the last one, so it is the same step."""
+    def add(self, why: str, now: float, *, checked: bool) -> None:
+        """A failure. Inside the back-off it began together with the last one, so it is the same step."""
         if now >= self.retry_at:
             self.back_off = min(self.back_off * 2, LONGEST_BACK_OFF)
         self.last = now
@@ -286,8 +285,7 @@ class Health:
         """The paths of one preference, in the order to try them: those that are up before those that are down.
 
         Of these, those on the backbone named `first` (None: no such wish), then by the route's order of backbones,
-        and at random where there is nothing to choose. A path without a backbone, or on one that the route does
-        not name, comes behind.
+        and at random where there is nothing to choose. Paths on none of the route's backbones come behind.
         """
         ranks = {backbone.name: rank for rank, backbone in enumerate(backbones)}
         if first is not None:
@@ -333,8 +331,8 @@ class Health:
         return self._all(path, self._known(path))
 
     def _all(self, path: Path, record: _Record | None) -> list[_Trouble]:
-        own = None if record is None else record.trouble
-        return [one for one in (own, self._outage(path)) if one is not None]
+        both = None if record is None else record.trouble, self._outage(path)
+        return [one for one in both if one is not None]
 
     def _outage(self, path: Path) -> _Trouble | None:
         key = _outage_key(path) if self._outages else None
@@ -368,9 +366,8 @@ class Health:
 
 
 def _more(trouble: _Trouble | None, why: str, now: float, *, checked: bool) -> _Trouble:
-    if trouble is None:
-        return _Trouble(why, now, checked=checked)
-    trouble.again(why, now, checked=checked)
+    trouble = trouble or _Trouble(now)
+    trouble.add(why, now, checked=checked)
     return trouble
 
 

@@ -58,14 +58,17 @@ class Path:
 
 def paths_to(route: Route, host: Host, addresses: Sequence[Address]) -> list[Path]:
     """All ways to a host, by backbone. None leads to a unix socket, or to a family that it has no source for."""
-    found = []
+    found: list[Path] = []
+    distinct = addresses if len(addresses) == 1 else tuple(dict.fromkeys(addresses))
     for backbone in route.backbones or (None,):
-        for address in addresses:
+        for address in distinct:
             if backbone is None or not isinstance(address, TcpAddress):
-                found.append(Path(address, None, host))
+                path = Path(address, None, host)
+                if path not in found:  # a unix socket is the same on every backbone
+                    found.append(path)
             elif backbone.source(address) is not None:
                 found.append(Path(address, backbone, host))
-    return list(dict.fromkeys(found)) if len(found) > 1 else found
+    return found
 
 
 class RouteTable:

@@ -29,12 +29,12 @@ What = Callable[[Health, float], object]
 Story = Sequence[tuple[float, What] | tuple[float, What, object]]
 
 
-def failed(path: Path = PLAIN, why: str = "refused", *, static: bool = False, checked: bool = False) -> What:
-    return lambda health, now: health.failed(path, why, now, static=static, checked=checked)
+def failed(path: Path = PLAIN, why: str = "refused", *, static: bool = False) -> What:
+    return lambda health, now: health.failed(path, why, now, static=static)
 
 
 def check_failed(path: Path = PLAIN) -> What:
-    return failed(path, static=True, checked=True)
+    return lambda health, now: health.failed(path, "refused", now, static=True, checked=True)
 
 
 def succeeded(path: Path = PLAIN, *, static: bool = False, latency: float | None = None) -> What:
@@ -312,6 +312,7 @@ FRESH: dict[str, Story] = {
         (0, failed()),
         (0, fresh(PLAIN), True),
         (4.9, fresh(PLAIN), True),
+        (5, fresh(PLAIN), False),
         (5.1, fresh(PLAIN), False),
     ],
     "of a static host, 15 s": [
@@ -362,7 +363,7 @@ def test_fresh(story: Story) -> None:
 
 
 WANTED: dict[str, Story] = {
-    "for 10 minutes": [(0, wanted_by_a_message()), (599.9, wanted(), True), (600.1, wanted(), False)],
+    "for 10 minutes": [(0, wanted_by_a_message()), (599.9, wanted(), True), (600, wanted(), False)],
     "wanted again": [(0, wanted_by_a_message()), (500, wanted_by_a_message()), (1099.9, wanted(), True)],
     "wanting it says nothing of its health": [(0, wanted_by_a_message()), (0, down(), False), (0, due(), False)],
     "failing or being back does not end it": [
@@ -394,9 +395,9 @@ def checks(start: int, end: int, path: Path = PLAIN) -> list[tuple[float, What]]
 
 
 OUT: dict[str, Story] = {
-    "for 30 s": [*checks(0, 25), (29.9, out_by_checks(), False), (30.1, out_by_checks(), True)],
+    "for 30 s": [*checks(0, 25), (29.9, out_by_checks(), False), (30, out_by_checks(), True)],
     "not from a single check": [(0, check_failed()), (30.1, out_by_checks(), False)],
-    "the last one under 15 s ago": [*checks(0, 30), (44.9, out_by_checks(), True), (45.1, out_by_checks(), False)],
+    "the last one under 15 s ago": [*checks(0, 30), (44.9, out_by_checks(), True), (45, out_by_checks(), False)],
     "a success ends it": [*checks(0, 30), (31, succeeded(static=True)), (31, out_by_checks(), False)],
     "anybody's success ends it": [*checks(0, 30), (31, succeeded(static=False)), (31, out_by_checks(), False)],
     "and it takes 30 s again": [
@@ -427,14 +428,14 @@ OUT: dict[str, Story] = {
         (29.9, check_failed()),
         (30.1, out_by_checks(), True),
     ],
-    "30.1 s without a check: the path may have been up": [
+    "30 s without a check: the path may have been up": [
         (0, check_failed()),
-        (30.1, check_failed()),
+        (30, check_failed()),
         (30.1, out_by_checks(), False),
         (45, check_failed()),
-        (60, out_by_checks(), False),
+        (59.9, out_by_checks(), False),
         (60, check_failed()),
-        (60.2, out_by_checks(), True),
+        (60.1, out_by_checks(), True),
     ],
     "messages' failures do not bridge that": [
         (0, check_failed()),
@@ -552,15 +553,14 @@ def test_dead_strangers_do_not_make_a_static_path_forgotten() -> None:
 
 
 def test_of_static_paths_there_is_an_end_too() -> None:
-    """Their host names may have other addresses every minute."""
+    """Their host names may have other addresses every minute. The one unused for longest is forgotten."""
     health = Health()
-    for number in range(STATICS + 1):
+    for number in range(STATICS):
         health.want(stranger(number), 0)
-    assert [len(health.records().paths), health.wanted(stranger(0), 0), health.wanted(stranger(1), 0)] == [
-        STATICS,
-        False,
-        True,
-    ]
+    health.down(stranger(0))
+    health.want(stranger(STATICS), 0)
+    assert [health.wanted(stranger(number), 0) for number in (0, 1, 2, STATICS)] == [True, False, True, True]
+    assert len(health.records().paths) == STATICS
 
 
 # What is done with the older of two strangers, when there is room for two and a third comes: is it kept?
