@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ _PIPE_WIDTH = 120
 """columns where nobody says how wide the reader's screen is"""
 
 _INDENT = 3
+_LABEL = len("expected:") + 2
 _GAP = 2
 _COLUMNS = {"recipient": 16, "by": 3, "answer": 0, "went to": 7, "time": 6}
 """widths; the answer's is what remains"""
@@ -70,8 +72,8 @@ class Board:
         self._console = console
         self._live = live and console.is_terminal and not console.is_dumb_terminal
 
-    def introduce(self, world: World, *, one_address: bool) -> None:
-        """Who is where."""
+    def introduce(self, world: World, *, left_out: int | None) -> None:
+        """Who is where; `left_out`: scenarios that cannot be played, as all share one address. None: they do not."""
         self.say("Two mailgate gateways and three scripted mail servers, on this machine only:", "bold")
         table = _grid()
         for server in world.servers.values():
@@ -82,8 +84,11 @@ class Board:
             for backbone in gateway.backbones:
                 table.add_row("", f"from {backbone.sources[0]}", f"its backbone {backbone.name}")
         self._indented(table)
-        if one_address:
-            self.say("(This system has no 127.0.0.2 and up: all share one address, and no backbone can be cut.)")
+        if left_out is not None:
+            self.say(
+                "(This system has no 127.0.0.2 and up, so all of them share one address. Backbones differ by theirs: "
+                f"{left_out} scenarios in which one is cut are left out.)"
+            )
         self._console.print()
         self._row([Text(heading, style="dim") for heading in _COLUMNS])
 
@@ -125,6 +130,17 @@ class Board:
                 where = Text(went_to(made, one.address, copies))
                 self._row([Text(address), Text(made.gateway), answer, where, seconds])
                 address = ""
+
+    def mended(self, seconds: float) -> None:
+        """Everything is as it should be again, and the gateways have found out by themselves; or not."""
+        text = "mended; the gateways have not found out" if math.isinf(seconds) else "mended; the gateways know after "
+        self._indented(Text(text + ("" if math.isinf(seconds) else _duration(seconds)), style="italic"))
+
+    def tell_callers(self, callers: Sequence[str]) -> None:
+        """As whom the servers saw the gateway."""
+        for line in callers:
+            label = "seen:" if line == callers[0] else ""
+            self._indented(Text(f"{label:{_LABEL}}{escaped(line)}"))
 
     def close(self, problems: Sequence[str], facts: str, journal: str) -> None:
         """Whether it went as promised; the gateways' log if it did not."""

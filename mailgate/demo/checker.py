@@ -18,7 +18,9 @@ class Promise(enum.Enum):
     WHOLE = "only whole messages, byte for byte"
     ONCE = "nobody twice, but after an announced unknown outcome"
     PLACE = "to its own domain's server, and nobody else's"
+    BACKBONE = "over its own uplinks, each with its address and HELO name"
     IN_TIME = "every answer in time"
+    FOUND_OUT = "a path that is mended is soon used again"
     SOUND = "no breach of the protocol, no internal error"
     NOTHING_LEFT = "nothing left of a session that ended"
 
@@ -68,10 +70,12 @@ def check(history: History) -> Findings:
     """Compare what was sent, and how that was answered, with what arrived."""
     copies = history.copies
     breaches = [
-        *(breach for sent in history.sent for breach in _answers(sent, copies, history.patience)),
+        *(breach for sent in history.sent for breach in _answers(sent, copies)),
         *(breach for sent in history.sent for breach in _copies_too_many(sent, copies)),
         *_contents(history),
         *_strangers(history, copies),
+        *_impostors(history, copies),
+        *_late(history),
         *(Breach(Promise.SOUND, "", fault) for fault in history.faults),
         *(Breach(Promise.NOTHING_LEFT, "", rest) for rest in history.left),
     ]
@@ -83,7 +87,7 @@ def duplicates(sent: Sent, copies: Sequence[Copy]) -> tuple[Duplicate, ...]:
     return tuple(kind for address in _addresses(sent) for kind in _kinds(sent, address, copies))
 
 
-def _answers(sent: Sent, copies: Sequence[Copy], patience: float) -> Iterator[Breach]:
+def _answers(sent: Sent, copies: Sequence[Copy]) -> Iterator[Breach]:
     """Each final answer needs a next hop's own behind it; by gateway, since another one's is no excuse."""
     for address in _addresses(sent):
         ours = _copies_for(sent, address, copies)
@@ -96,11 +100,6 @@ def _answers(sent: Sent, copies: Sequence[Copy], patience: float) -> Iterator[Br
             if _told(sent, address, gateway, State.REFUSED) > refused:
                 how = f"{gateway} said 5xx for {address}, its next hop did not"
                 yield Breach(Promise.OWN_REFUSAL, sent.id, how)
-    for recipient in sent.recipients:
-        for one in recipient.tries:
-            if one.seconds > patience:
-                how = f"{one.gateway} answered for {recipient.address} after {one.seconds:.1f} s, not {patience:g}"
-                yield Breach(Promise.IN_TIME, sent.id, how)
 
 
 def _copies_too_many(sent: Sent, copies: Sequence[Copy]) -> Iterator[Breach]:
@@ -161,6 +160,27 @@ def _strangers(history: History, copies: Sequence[Copy]) -> Iterator[Breach]:
             yield Breach(Promise.PLACE, copy.id, f"{copy.server} got mail for {copy.address}")
         elif copy.address not in recipients.get(copy.id, [copy.address]):
             yield Breach(Promise.PLACE, copy.id, f"{copy.address} got it, and was no recipient of it")
+
+
+def _impostors(history: History, copies: Sequence[Copy]) -> Iterator[Breach]:
+    for copy in copies:
+        if copy.gateway and history.backbone(copy) is None:
+            how = f"{copy.server} got mail for {copy.address} by {copy.gateway} as {copy.caller}: no uplink of it"
+            yield Breach(Promise.BACKBONE, copy.id, how)
+
+
+def _late(history: History) -> Iterator[Breach]:
+    for sent in history.sent:
+        patience = history.patience if sent.within is None else sent.within
+        for recipient in sent.recipients:
+            for one in recipient.tries:
+                if one.seconds > patience:
+                    how = f"{one.gateway} answered for {recipient.address} after {one.seconds:.1f} s, not {patience:g}"
+                    yield Breach(Promise.IN_TIME, sent.id, how)
+        for seconds in sent.mended:
+            if seconds > history.recovery:
+                how = f"{history.recovery:g} s after all was mended a gateway had not found out"
+                yield Breach(Promise.FOUND_OUT, sent.id, how)
 
 
 def _tally(history: History, copies: Sequence[Copy]) -> Tally:

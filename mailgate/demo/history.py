@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mailgate.testing import Delivered, Stage, State
+from mailgate.testing import Delivered, Stage, State, Transcript
 
 
 class Duplicate(enum.Enum):
@@ -48,6 +48,27 @@ class Recipient:
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """How a server saw who called it."""
+
+    ip: str
+    helo: str
+
+    def __str__(self) -> str:
+        return f"{self.helo} from {self.ip}"
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """A way by which a gateway may come to a server, and what it then looks like there."""
+
+    gateway: str
+    backbone: str
+    """its name; "" where the route has none"""
+    caller: Caller
+
+
+@dataclass(frozen=True, slots=True)
 class Sent:
     """A message and what its sender knows of it."""
 
@@ -58,6 +79,10 @@ class Sent:
     recipients: tuple[Recipient, ...]
     announced: tuple[Duplicate, ...] = ()
     """the kinds of duplicates that must be expected here"""
+    within: float | None = None
+    """seconds that each answer may take; None: as long as any other"""
+    mended: tuple[float, ...] = ()
+    """each time that all was mended: seconds until the gateways had found out; infinite: they had not"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +91,7 @@ class Arrival:
 
     server: str
     message: Delivered
+    caller: Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +103,7 @@ class Copy:
     gateway: str
     """that brought it; "" if none says so"""
     server: str
+    caller: Caller
     address: str
     reply: str
     """the server's, after the dot; "" if it gave none"""
@@ -100,8 +127,12 @@ class History:
     arrivals: tuple[Arrival, ...]
     homes: Mapping[str, str]
     """recipient domain → the one server that mail for it may go to"""
+    uplinks: Mapping[str, tuple[Uplink, ...]]
+    """server → the only ways by which gateways may come to it"""
     patience: float
     """seconds that a gateway may take for any answer"""
+    recovery: float
+    """seconds that a gateway may take to find out that a path is back"""
     faults: tuple[str, ...] = ()
     """breaches of the protocol that servers saw, and errors that gateways logged"""
     left: tuple[str, ...] = ()
@@ -111,16 +142,41 @@ class History:
     def copies(self) -> tuple[Copy, ...]:
         """One per recipient of each arrival, in their order."""
         return tuple(
-            Copy(message_id(message.content), bringer(message.content), arrival.server, address, reply)
+            Copy(message_id(message.content), bringer(message.content), arrival.server, arrival.caller, address, reply)
             for arrival in self.arrivals
             for message in [arrival.message]
             for address, reply in zip(message.recipients, message.replies, strict=True)
         )
 
+    def backbone(self, copy: Copy) -> str | None:
+        """What brought it; None: nothing that its gateway may use."""
+        for uplink in self.uplinks.get(copy.server, ()):
+            if (uplink.gateway, uplink.caller) == (copy.gateway, copy.caller):
+                return uplink.backbone
+        return None
 
+
+_DOT = re.compile(r"\[[0-9]+ bytes with the dot\]")
 _RECEIVED = re.compile(rb"Received: from [^\r\n]*\r\n((?:[ \t][^\r\n]*\r\n)*)")
 _BY = re.compile(rb"\tby ([^. ]+)[. ]")
 _MESSAGE_ID = re.compile(rb"^Message-ID: <([^>\r\n]*)>\r$", re.MULTILINE)
+
+
+def callers(ips: Sequence[str], sessions: Sequence[Transcript]) -> Callable[[float], Caller]:
+    """From a server's sessions, and where each came from: a function that says whose dot was the newest at a time."""
+    dots: list[tuple[float, Caller]] = []
+    for ip, session in zip(ips, sessions, strict=True):
+        helo = ""
+        for line in session.lines:
+            if line.side == "C" and line.text[:5].upper() in ("EHLO ", "HELO "):
+                helo = line.text[5:]
+            elif line.side == "C" and _DOT.fullmatch(line.text):
+                dots.append((line.time, Caller(ip, helo)))
+
+    def at(time: float) -> Caller:
+        return max((dot for dot in dots if dot[0] <= time), key=lambda dot: dot[0])[1]
+
+    return at
 
 
 def bringer(content: bytes) -> str:

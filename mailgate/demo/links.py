@@ -39,14 +39,17 @@ class Links:
         self.pause: Pause | None = None
         """for the next connection that is opened"""
         self._real = RealNetwork()
-        self._cuts: dict[Address | str, Fault] = {}  # by where to, or by where from
+        self._cuts: dict[tuple[str | None, Address | None], Fault] = {}  # from where, to where; None: all
         self._open: list[tuple[Address, str, trio.SocketStream]] = []
 
-    def cut(self, end: Address | str, fault: Fault) -> None:
-        """From now on there is no way to that address, or from that source IP address. What is open is broken off."""
-        self._cuts[end] = fault
-        for connected, source, stream in self._living():
-            if end in (connected, source):
+    def cut(self, address: Address | None, fault: Fault, *, source: str | None = None) -> None:
+        """From now on there is no way to that address from that source IP address; None: to or from all of them.
+
+        What is open there is broken off.
+        """
+        self._cuts[source, address] = fault
+        for connected, local, stream in self._living():
+            if address in (None, connected) and source in (None, local):
                 # Who holds the stream must not find that it has shut it down itself.
                 with stream.socket.dup() as same, contextlib.suppress(OSError):  # it may be at its end already
                     same.shutdown(socket.SHUT_RDWR)
@@ -74,7 +77,8 @@ class Links:
     async def connect(self, address: Address, source: str | None = None) -> trio.abc.Stream:
         """Open a connection, from this host's address unless told otherwise. Raises OSError."""
         source = source or self.ip
-        match self._cuts.get(address, self._cuts.get(source)):
+        ends = ((source, address), (source, None), (None, address))
+        match next((self._cuts[one] for one in ends if one in self._cuts), None):
             case Fault.UNREACHABLE:
                 raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
             case Fault.BLACK_HOLE:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import email.utils
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import trio
 
 from mailgate.demo.checker import duplicates
-from mailgate.demo.history import Arrival, Copy, History, Recipient, Sent, Try
+from mailgate.demo.history import Caller, Copy, History, Recipient, Sent, Try
 from mailgate.demo.links import Links, Pause
-from mailgate.demo.scenarios import Action, Cut, CutBackbone, Direction, Does, Expected, Mend, QueueRun, Scenario, Stop
-from mailgate.demo.world import HOMES, PATIENCE, SITE, Gw, Server, Site, World
+from mailgate.demo.scenarios import Action, Cut, Direction, Does, Expected, Mend, QueueRun, Scenario, Stop
+from mailgate.demo.world import HOMES, PATIENCE, RECOVERY, SITE, Gw, Server, Site, World
 from mailgate.network import Address
 from mailgate.testing import Attempt, Patience, Script, ScriptedSender, Sending, Speaks, State
 
@@ -26,6 +27,9 @@ _LINE = len(_FILLER % 0)
 
 _ON_ITS_WAY = 0.1
 """seconds until what has left the sender is through the gateway, on one machine"""
+
+_LOOK = 0.05
+"""seconds between two looks at what the gateways know"""
 
 _LEAVING = 3.0
 """seconds in which the servers notice that the gateways have hung up"""
@@ -84,30 +88,48 @@ class Mail:
     content: bytes
 
 
-Report = Callable[[str, int, Sequence[Told]], None]
-"""(the message's id, the number of the run over the queue, what it brought)"""
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Whom to tell how it goes."""
+
+    run: Callable[[str, int, Sequence[Told]], None]
+    """(the message's id, the number of the run over the queue, what it brought)"""
+    mended: Callable[[float], None]
+    """(the seconds until the gateways had found out; infinite: they have not)"""
 
 
 async def play(scenario: Scenario, mail: Mail, post: Post, world: World, hosts: trio.Nursery, report: Report) -> Sent:
-    """Send the scenario's message; `report` is called after each run. Afterwards all is mended, unless it keeps."""
+    """Send the scenario's message. Afterwards all is mended, unless what is broken is to stay so."""
+    mended: list[float] = []
     tries: list[list[Try]] = [[] for _ in scenario.recipients]
     for count, run in enumerate(scenario.runs, 1):
         for step in run.before:
             await act(step, world, hosts)
+            if isinstance(step, Mend):
+                mended.append(await _found_out(world))
+                report.mended(mended[-1])
         waiting = [at for at, made in enumerate(tries) if not made or made[-1].state is State.DEFERRED]
         recipients = [scenario.recipients[at] for at in waiting]
         sending = await _send(scenario, run, mail.content, recipients, post, world, hosts)
         told = [Told(fate.recipient, tuple(_tries(fate.attempts, world))) for fate in sending.fates]
         for at, one in zip(waiting, told, strict=True):
             tries[at] += one.tries
-        report(mail.id, count, told)
+        report.run(mail.id, count, told)
     if not scenario.keeps:
         # Nothing that one scenario has taught the gateways is to matter in the next.
         for gateway in world.gateways.values():
             await gateway.stop()
         await mend(world, hosts)
     outcome = tuple(Recipient(address, tuple(made)) for address, made in zip(scenario.recipients, tries, strict=True))
-    return Sent(mail.id, post.origin.reverse_path, mail.content, outcome, tuple(dict.fromkeys(scenario.duplicates)))
+    return Sent(
+        id=mail.id,
+        reverse_path=post.origin.reverse_path,
+        content=mail.content,
+        recipients=outcome,
+        announced=tuple(dict.fromkeys(scenario.duplicates)),
+        within=scenario.within,
+        mended=tuple(mended),
+    )
 
 
 async def _send(
@@ -142,19 +164,26 @@ async def _meddle(pause: Pause, actions: Sequence[Action], world: World, hosts: 
 async def act(action: Action, world: World, hosts: trio.Nursery) -> None:
     """Break something, or mend everything; `hosts` is the nursery that the hosts run in."""
     match action:
-        case Cut(gateway, server, fault):
-            world.gateways[gateway].links.cut(world.servers[server].address, fault)
-        case CutBackbone(gateway, backbone, fault):
-            (source,) = next(one for one in world.gateways[gateway].backbones if one.name == backbone).sources
-            world.gateways[gateway].links.cut(source, fault)
+        case Cut(gateway, server, fault, over):
+            address = None if server is None else world.servers[server].address
+            source = world.gateways[gateway].sources[over] if over else None
+            world.gateways[gateway].links.cut(address, fault, source=source)
         case Does(server, script):
             world.servers[server].mta.script = script
         case Stop(host):
             await (world.gateways[host] if isinstance(host, Gw) else world.servers[host]).stop()
         case Mend():
             await mend(world, hosts)
-            for gateway_host in world.gateways.values():
-                await gateway_host.recovered()
+
+
+async def _found_out(world: World) -> float:
+    """Wait until the gateways know of no path that is down; the seconds that this took, infinite if too many."""
+    began = trio.current_time()
+    with trio.move_on_after(RECOVERY):
+        while not all(gateway.knows_all_up for gateway in world.gateways.values()):  # noqa: ASYNC110
+            await trio.sleep(_LOOK)
+        return trio.current_time() - began
+    return math.inf
 
 
 async def mend(world: World, hosts: trio.Nursery) -> None:
@@ -205,28 +234,25 @@ def compose(scenario: Scenario, number: int, post: Post) -> Mail:
     return Mail(name, head + filler[: max(0, scenario.size - len(head)) // _LINE * _LINE] + b"\r\n")
 
 
-def surprises(scenario: Scenario, sent: Sent, copies: Sequence[Copy]) -> Iterator[str]:
+def surprises(scenario: Scenario, sent: Sent, happened: History) -> Iterator[str]:
     """Where it did not go as the scenario says."""
+    copies = happened.copies
     for recipient in sent.recipients:
         expected = [one for run in scenario.runs for one in run.expected.get(recipient.address, ())]
         tries = recipient.tries
         if len(expected) != len(tries) or not all(map(Expected.fits, expected, tries)):
             got = ", ".join(f"{one.gateway} {one.state.value} at {one.stage.value} ({one.text})" for one in tries)
             yield f"{recipient.address}: expected {', '.join(map(str, expected))}; got {got or 'nothing'}"
+        brought = [copy for copy in copies if (copy.id, copy.address) == (sent.id, recipient.address) and copy.taken]
+        over = [happened.backbone(copy) for copy in brought]
+        for one in expected:
+            if one.over and one.over not in over:
+                how = ", ".join(f"{copy.gateway} as {copy.caller}" for copy in brought)
+                yield f"{recipient.address}: expected over {one.over}; came by {how or 'nobody'}"
     found = duplicates(sent, copies)
     if found != scenario.duplicates:
         got = ", ".join(kind.value for kind in found) or "none"
         yield f"expected duplicates: {', '.join(kind.value for kind in scenario.duplicates) or 'none'}; got {got}"
-
-
-def heard(scenario: Scenario, world: World) -> Iterator[str]:
-    """Where an outside server heard another HELO name than that of the backbone that the message was to take."""
-    if scenario.helo:
-        for address in scenario.recipients:
-            server = world.servers[HOMES[address.partition("@")[2]]]
-            names = [line.text for line in server.mta.sessions[-1].lines if line.text.startswith("EHLO ")]
-            if names != [f"EHLO {scenario.helo}"]:
-                yield f"{server.name}: expected EHLO {scenario.helo}; heard {', '.join(names) or 'none'}"
 
 
 def facts(sent: Sent, copies: Sequence[Copy], torn: int) -> str:
@@ -243,6 +269,17 @@ def facts(sent: Sent, copies: Sequence[Copy], torn: int) -> str:
     return ", ".join(parts)
 
 
+def seen(scenario: Scenario, sent: Sent, copies: Sequence[Copy]) -> Iterator[str]:
+    """As whom the servers saw the gateway, where the scenario is about its backbones."""
+    if any(one.over for run in scenario.runs for each in run.expected.values() for one in each):
+        callers: dict[Caller, list[str]] = {}
+        for copy in copies:
+            if copy.id == sent.id:
+                callers.setdefault(copy.caller, []).append(copy.server)
+        for caller, servers in callers.items():
+            yield f"{caller}, by {' and '.join(dict.fromkeys(servers))}"
+
+
 def history(world: World, sent: Sequence[Sent], left: tuple[str, ...] = ()) -> History:
     """Everything up to now."""
     servers = world.servers.values()
@@ -251,9 +288,14 @@ def history(world: World, sent: Sequence[Sent], left: tuple[str, ...] = ()) -> H
     ]
     return History(
         sent=tuple(sent),
-        arrivals=tuple(Arrival(server.name.value, message) for server in servers for message in server.mta.messages),
+        arrivals=tuple(arrival for server in servers for arrival in server.arrivals),
         homes={domain: server.value for domain, server in HOMES.items()},
+        uplinks={
+            server.value: tuple(uplink for gateway in world.gateways.values() for uplink in gateway.uplinks(server))
+            for server in Server
+        },
         patience=PATIENCE,
+        recovery=RECOVERY,
         faults=(*violations, *(f"a gateway logged an error: {line}" for line in world.journal.errors)),
         left=left,
     )

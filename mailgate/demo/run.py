@@ -16,7 +16,21 @@ from mailgate import logs
 from mailgate.demo.board import Board, console
 from mailgate.demo.checker import Breach, check
 from mailgate.demo.history import Sent
-from mailgate.demo.play import ORIGINS, Mail, Post, Told, compose, drain, facts, heard, history, mend, play, surprises
+from mailgate.demo.play import (
+    ORIGINS,
+    Mail,
+    Post,
+    Report,
+    Told,
+    compose,
+    drain,
+    facts,
+    history,
+    mend,
+    play,
+    seen,
+    surprises,
+)
 from mailgate.demo.scenarios import SCENARIOS, Scenario
 from mailgate.demo.serving import serve_by_hand
 from mailgate.demo.world import CannotStart, Journal, Site, World, find_site
@@ -79,10 +93,10 @@ async def demo(
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as hosts:  # ends by being cancelled
             await mend(world, hosts)
-            board.introduce(world, one_address=site.one_address)
+            possible = [one for one in scenarios if not (one.over_backbones and site.one_address)]
+            board.introduce(world, left_out=len(scenarios) - len(possible) if site.one_address else None)
             async with trio.open_nursery() as playing:  # ends by being cancelled
                 playing.start_soon(_cancel_at_signal, signals, playing.cancel_scope)
-                possible = [one for one in scenarios if not (one.over_backbones and site.one_address)]
                 status = await _play_all(possible, world, site, board, hosts)
                 playing.cancel_scope.cancel()
             if serve and status != EXIT_INTERRUPTED:
@@ -111,11 +125,9 @@ async def _play_all(scenarios: Sequence[Scenario], world: World, site: Site, boa
         happened = history(world, sent)
         news = [breach for breach in check(happened).breaches if breach not in known]
         known += news
-        problems = [*map(str, news), *surprises(scenario, sent[-1], happened.copies), *heard(scenario, world)]
-        told = facts(sent[-1], happened.copies, world.torn - torn)
-        if scenario.helo:
-            told += f", came as {scenario.helo}"
-        board.close(problems, told, world.journal.text)
+        problems = [*map(str, news), *surprises(scenario, sent[-1], happened)]
+        board.tell_callers(list(seen(scenario, sent[-1], happened.copies)))
+        board.close(problems, facts(sent[-1], happened.copies, world.torn - torn), world.journal.text)
         if problems:
             broken.append(f"{number} {scenario.title}")
     findings = check(history(world, sent, await drain(world)))
@@ -128,13 +140,13 @@ async def _play_all(scenarios: Sequence[Scenario], world: World, site: Site, boa
 async def _play_one(
     scenario: Scenario, mail: Mail, post: Post, world: World, board: Board, hosts: trio.Nursery
 ) -> Sent:
-    def report(name: str, run: int, told: Sequence[Told]) -> None:
+    def ran(name: str, run: int, told: Sequence[Told]) -> None:
         board.rows(run, told, [copy for copy in history(world, ()).copies if copy.id == name])
 
     with board.waiting() as show:
         async with trio.open_nursery() as watching:  # ends by being cancelled
             watching.start_soon(_watch, post, show)
-            sent = await play(scenario, mail, post, world, hosts, report)
+            sent = await play(scenario, mail, post, world, hosts, Report(ran, board.mended))
             watching.cancel_scope.cancel()
     return sent
 

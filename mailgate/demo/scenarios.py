@@ -8,7 +8,7 @@ from enum import Enum
 
 from mailgate.demo.history import Duplicate, Try
 from mailgate.demo.links import Fault
-from mailgate.demo.world import ISP_A, ISP_B, Gw, Server, helo
+from mailgate.demo.world import ISP_A, ISP_B, TIMEOUTS, Gw, Server
 from mailgate.testing import EXTENSIONS, Close, Script, Stage, State, Turns
 
 
@@ -26,18 +26,21 @@ class Expected:
     gateway: Gw
     state: State
     stages: tuple[Stage, ...]
+    over: str = ""
+    """the backbone that the message must take; "": that does not matter"""
 
     def fits(self, one: Try) -> bool:
         """Whether it was that."""
         return (one.gateway, one.state) == (self.gateway, self.state) and one.stage in self.stages
 
     def __str__(self) -> str:
-        return f"{self.gateway} {self.state.value} at {' or '.join(stage.value for stage in self.stages)}"
+        over = f" over {self.over}" if self.over else ""
+        return f"{self.gateway} {self.state.value}{over} at {' or '.join(stage.value for stage in self.stages)}"
 
 
-def takes(gateway: Gw) -> Expected:
+def takes(gateway: Gw, over: str = "") -> Expected:
     """2xx after the message."""
-    return Expected(gateway, State.DELIVERED, (Stage.DOT,))
+    return Expected(gateway, State.DELIVERED, (Stage.DOT,), over)
 
 
 def defers(gateway: Gw, stage: Stage = Stage.RCPT) -> Expected:
@@ -60,17 +63,11 @@ class Cut:
     """The link between a gateway and a server goes."""
 
     gateway: Gw
-    server: Server
+    server: Server | None
+    """None: all of them"""
     fault: Fault
-
-
-@dataclass(frozen=True, slots=True)
-class CutBackbone:
-    """One of a gateway's uplinks goes."""
-
-    gateway: Gw
-    backbone: str
-    fault: Fault
+    over: str = ""
+    """the backbone that it goes over; "": all of them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +87,13 @@ class Does:
 
 @dataclass(frozen=True, slots=True)
 class Mend:
-    """All links are back, all hosts are up, all servers take everything, and the gateways have found out."""
+    """All links are back, all hosts are up, all servers take everything.
+
+    Before a message: it waits until the gateways have found out.
+    """
 
 
-Action = Cut | CutBackbone | Stop | Does | Mend
+Action = Cut | Stop | Does | Mend
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +126,8 @@ class Scenario:
     """bytes of the message, about"""
     duplicates: tuple[Duplicate, ...] = ()
     """copies too many that cannot be avoided"""
-    helo: str = ""
-    """what the outside servers must have heard from whoever brought it; empty: that does not matter"""
+    within: float | None = None
+    """seconds in which each answer must come; None: as any other"""
 
 
 ANN, BEN = "ann@home.example", "ben@home.example"
@@ -148,8 +148,7 @@ SCENARIOS = (
         promise="gw1 delivers to both at once, and answers for each recipient.",
         direction=Direction.OUTBOUND,
         recipients=(EVA, BOB),
-        runs=(QueueRun({EVA: (takes(Gw.GW1),), BOB: (takes(Gw.GW1),)}),),
-        helo=helo(Gw.GW1, ISP_A),
+        runs=(QueueRun({EVA: (takes(Gw.GW1, ISP_A),), BOB: (takes(Gw.GW1, ISP_A),)}),),
     ),
     Scenario(
         title="Inbound, the inside link of gw1 is cut",
@@ -180,7 +179,7 @@ SCENARIOS = (
     ),
     Scenario(
         title="Outbound, one destination is out of reach for gw1 only",
-        broken="what gw1 sends to mx-b vanishes; gw2's uplink is fine.",
+        broken="what gw1 sends to mx-b vanishes, over both backbones; gw2 is fine.",
         promise="eva by gw1, bob by gw2, nobody twice.",
         direction=Direction.OUTBOUND,
         recipients=(EVA, BOB),
@@ -194,39 +193,69 @@ SCENARIOS = (
     Scenario(
         title="Outbound, a backbone of gw1 goes dark",
         over_backbones=True,
-        broken="what gw1 sends over isp-a vanishes.",
-        promise="gw1 waits a quarter of a second, then goes by isp-b.",
+        broken="whatever gw1 sends over isp-a vanishes.",
+        promise="half a second later gw1 tries isp-b too, and delivers there.",
         direction=Direction.OUTBOUND,
         recipients=(EVA, BOB),
         runs=(
             QueueRun(
-                {EVA: (takes(Gw.GW1),), BOB: (takes(Gw.GW1),)},
-                before=(CutBackbone(Gw.GW1, ISP_A, Fault.BLACK_HOLE),),
+                {EVA: (takes(Gw.GW1, ISP_B),), BOB: (takes(Gw.GW1, ISP_B),)},
+                before=(Cut(Gw.GW1, None, Fault.BLACK_HOLE, over=ISP_A),),
             ),
         ),
-        helo=helo(Gw.GW1, ISP_B),
+        within=TIMEOUTS.connect + TIMEOUTS.head_start,
         keeps=True,
     ),
     Scenario(
-        title="Outbound, and it stays dark",
+        title="Outbound, the backbone is still dark",
         over_backbones=True,
-        broken="isp-a of gw1, still.",
-        promise="gw1 knows, and goes by isp-b at once.",
+        broken="as before: whatever gw1 sends over isp-a vanishes.",
+        promise="gw1 knows, and delivers over isp-b at once.",
         direction=Direction.OUTBOUND,
         recipients=(EVA, BOB),
-        runs=(QueueRun({EVA: (takes(Gw.GW1),), BOB: (takes(Gw.GW1),)}),),
-        helo=helo(Gw.GW1, ISP_B),
+        runs=(QueueRun({EVA: (takes(Gw.GW1, ISP_B),), BOB: (takes(Gw.GW1, ISP_B),)}),),
+        within=TIMEOUTS.head_start,
         keeps=True,
     ),
     Scenario(
         title="Outbound, the backbone is back",
         over_backbones=True,
-        broken="nothing any more; gw1 looks every half second.",
-        promise="gw1 goes by isp-a, which it prefers.",
+        broken="nothing any more: isp-a is mended.",
+        promise="gw1 finds out by itself, and delivers over isp-a again.",
         direction=Direction.OUTBOUND,
         recipients=(EVA, BOB),
-        runs=(QueueRun({EVA: (takes(Gw.GW1),), BOB: (takes(Gw.GW1),)}, before=(Mend(),)),),
-        helo=helo(Gw.GW1, ISP_A),
+        runs=(QueueRun({EVA: (takes(Gw.GW1, ISP_A),), BOB: (takes(Gw.GW1, ISP_A),)}, before=(Mend(),)),),
+        within=TIMEOUTS.head_start,
+    ),
+    Scenario(
+        title="Outbound, a backbone of gw1 has no route at all",
+        over_backbones=True,
+        broken='connecting from isp-a ends in "No route to host", at once.',
+        promise="so gw1 delivers over isp-b at once; nobody waits.",
+        direction=Direction.OUTBOUND,
+        recipients=(EVA, BOB),
+        runs=(
+            QueueRun(
+                {EVA: (takes(Gw.GW1, ISP_B),), BOB: (takes(Gw.GW1, ISP_B),)},
+                before=(Cut(Gw.GW1, None, Fault.UNREACHABLE, over=ISP_A),),
+            ),
+        ),
+        within=TIMEOUTS.head_start,
+    ),
+    Scenario(
+        title="Outbound, a backbone of gw1 has no route to one server",
+        over_backbones=True,
+        broken="gw1 cannot reach mx-b over isp-a; mx-a it can.",
+        promise="eva over isp-a, bob over isp-b, both at once.",
+        direction=Direction.OUTBOUND,
+        recipients=(EVA, BOB),
+        runs=(
+            QueueRun(
+                {EVA: (takes(Gw.GW1, ISP_A),), BOB: (takes(Gw.GW1, ISP_B),)},
+                before=(Cut(Gw.GW1, Server.MX_B, Fault.UNREACHABLE, over=ISP_A),),
+            ),
+        ),
+        within=TIMEOUTS.head_start,
     ),
     Scenario(
         title="Outbound, one recipient is refused after the message",

@@ -20,6 +20,7 @@ from typing import BinaryIO
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from mailgate.demo.history import Arrival, Caller, Uplink, callers
 from mailgate.demo.links import Links
 from mailgate.gateway import Gateway
 from mailgate.network import Address, Incoming, RealNetwork, TcpAddress
@@ -50,6 +51,7 @@ SITE = "home.example"
 
 TIMEOUTS = Timeouts(
     connect=1,
+    head_start=0.5,
     reply=3,
     probe=4,
     envelope=4,
@@ -62,10 +64,16 @@ TIMEOUTS = Timeouts(
     check=0.5,
     drain=2,
 )
-"""The gateways': short, so that nobody waits long for what is broken; a client still has time to type by hand"""
+"""The gateways': short, so that nobody waits long for what is broken; a client still has time to type by hand.
+
+The head start is longer than the default: so even on a busy machine it is plain who waited for it and who did not.
+"""
 
 PATIENCE = 10.0
 """seconds in which a gateway with those timeouts has to give any answer"""
+
+RECOVERY = 10.0
+"""seconds in which a gateway has to find out that a path is back: the default's, though it looks more often here"""
 
 ISP_A, ISP_B = "isp-a", "isp-b"
 
@@ -85,11 +93,6 @@ _SOURCES: dict[Gw, dict[str, str]] = {
     Gw.GW2: {ISP_A: "127.0.1.12", ISP_B: "127.0.2.12"},
 }
 """Of each gateway's backbones, in order of preference"""
-
-
-def helo(gateway: Gw, backbone: str) -> str:
-    """What a gateway calls itself on a backbone."""
-    return f"{gateway}-{backbone}.{SITE}"
 
 
 class CannotStart(Exception):
@@ -167,6 +170,7 @@ class ServerHost:
         """the port is the system's choice, made when it is first switched on"""
         self.violations: list[str] = []
         self.links = Links(ip)
+        self._peers: list[Address] = []  # of each session
         self._power = _Power()
         self._ended = trio.Event()
 
@@ -187,6 +191,13 @@ class ServerHost:
         """It is switched on."""
         return self._power.running
 
+    @property
+    def arrivals(self) -> Iterator[Arrival]:
+        """Its messages, and who brought them."""
+        brought = callers([str(getattr(peer, "ip", peer)) for peer in self._peers], self.mta.sessions)
+        for message in self.mta.messages:
+            yield Arrival(self.name.value, message, brought(message.time))
+
     async def quiet(self) -> None:
         """Wait until it has no session."""
         while self.mta.open_sessions:
@@ -194,6 +205,7 @@ class ServerHost:
             await self._ended.wait()
 
     async def _handle(self, stream: trio.abc.Stream, peer: Address) -> None:
+        self._peers.append(peer)
         try:
             await self.mta.handle(stream, peer)
         except Violation as violation:
@@ -209,9 +221,11 @@ class GatewayHost:
         ip = site.ips[name]
         self.name = name
         self.links = Links(ip)
+        self.sources = site.sources[name]
+        """backbone → its source address"""
         self.backbones = tuple(
-            Backbone(name=backbone, sources=(source,), helo=helo(name, backbone))
-            for backbone, source in site.sources[name].items()
+            Backbone(name=backbone, sources=(source,), helo=f"{name}-{backbone}.{SITE}")
+            for backbone, source in self.sources.items()
         )
         self.smtp: TcpAddress = TcpAddress(ip, 0)
         self.lmtp: TcpAddress = TcpAddress(ip, 0)
@@ -245,10 +259,23 @@ class GatewayHost:
         """Off, at once, whatever it is doing: what a crash leaves."""
         await self._power.off()
 
-    async def recovered(self) -> None:
-        """Wait until it has found out that all its paths are up."""
-        while self._gateway is not None and not all(one.up for one in self._gateway.status().paths):  # noqa: ASYNC110
-            await trio.sleep(_LOOK)
+    @property
+    def knows_all_up(self) -> bool:
+        """It knows of no path that is down."""
+        return self._gateway is None or all(path.up for path in self._gateway.status().paths)
+
+    def uplinks(self, server: Server) -> Iterator[Uplink]:
+        """How it may come to a server."""
+        if server is HOMES[SITE]:
+            yield Uplink(self.name, "", Caller(self.links.ip, self.hostname))
+            return
+        for backbone in self.backbones:
+            yield Uplink(self.name, backbone.name, Caller(self.sources[backbone.name], backbone.helo))
+
+    @property
+    def hostname(self) -> str:
+        """What it calls itself where no backbone has a name for it."""
+        return f"{self.name}.{SITE}"
 
     async def drain(self) -> None:
         """Off, in the way of SIGTERM."""
@@ -277,11 +304,8 @@ class GatewayHost:
             routes=tuple(route for domain, route in routes.items() if domain != SITE),
             clients=(ipaddress.ip_network("127.0.0.0/8"),),
         )
-        return Settings(hostname=f"{self.name}.{SITE}", listeners=(outside, inside), timeouts=TIMEOUTS)
+        return Settings(hostname=self.hostname, listeners=(outside, inside), timeouts=TIMEOUTS)
 
-
-_LOOK = 0.05
-"""seconds between two looks at what a gateway knows"""
 
 _TORN = re.compile(r"\[[1-9][0-9]* bytes without a dot\]")
 

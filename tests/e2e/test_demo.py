@@ -22,23 +22,25 @@ import pytest
 import trio
 from rich.console import Console
 
-from mailgate.demo import run, world
+from mailgate.demo import play, run, world
 from mailgate.demo.board import Board
 from mailgate.demo.checker import Promise
 from mailgate.demo.links import Fault, Links
-from mailgate.demo.scenarios import ANN, BEN, EVA, SCENARIOS, QueueRun, Scenario, takes
-from mailgate.demo.world import LOOPBACK, Gw, Journal, Server, ServerHost
+from mailgate.demo.scenarios import ANN, BEN, BOB, EVA, SCENARIOS, QueueRun, Scenario, takes
+from mailgate.demo.world import ISP_A, ISP_B, LOOPBACK, Gw, Journal, Server, ServerHost
+from mailgate.network import Address
 from mailgate.protocol.reply import reply
 from mailgate.relay import outcome
+from mailgate.relay.health import Health
 from mailgate.relay.outcome import Kind, Outcome
 
 COMMAND = (sys.executable, "-m", "mailgate", "demo")
 
 ENOUGH = 60
-"""seconds for a demo, which takes four on a machine that does nothing else"""
+"""seconds for a demo, which takes five on a machine that does nothing else"""
 
 SUMMARY = (
-    "12 messages, 22 recipients: 21 delivered (7 deferred first), 1 refused; lost 0, half 0; "
+    "14 messages, 26 recipients: 25 delivered (7 deferred first), 1 refused; lost 0, half 0; "
     "duplicates: 1 unknown, 0 untold, 0 unexplained; "
 )
 HELD = "✓ Every promise held."
@@ -156,8 +158,14 @@ async def test_where_only_127_0_0_1_is_there_all_share_it(monkeypatch: pytest.Mo
     monkeypatch.setattr(world, "_IPS", NOT_OURS)
     status, output = await played(SCENARIOS)
     assert status == 0, output
-    assert "(This system has no 127.0.0.2 and up: all share one address, and no backbone can be cut.)" in output
+    left_out = sum(scenario.over_backbones for scenario in SCENARIOS)
+    assert (
+        "(This system has no 127.0.0.2 and up, so all of them share one address. Backbones differ by theirs: "
+        f"{left_out} scenarios in which one is cut are left out.)"
+    ) in output
+    assert output.count("✓ held: ") == len(SCENARIOS) - left_out
     assert output.count(" 127.0.0.1:") == len(Server) + 2 * len(Gw)
+    assert output.count("   from 127.0.0.1 ") == 2 * len(Gw)
 
 
 def test_without_any_address_it_says_so_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +187,62 @@ async def test_an_answer_that_was_not_expected_is_a_failure() -> None:
     assert " level=debug event=upstream_reply " in output  # what the gateways logged in that scenario
     assert "✗ BROKEN: 1 Inbound, all well." in output
     assert HELD not in output
+
+
+BACKBONES = [scenario for scenario in SCENARIOS if scenario.over_backbones]
+
+
+async def test_a_cut_backbone_is_told() -> None:
+    status, output = await played(BACKBONES)
+    assert status == 0, output
+    lines = [line.rstrip() for line in output.splitlines()]
+    over_a, over_b = "gw1-isp-a.home.example from 127.0.1.11, by", "gw1-isp-b.home.example from 127.0.2.11, by"
+    assert [line for line in lines if " 127.0.1.11, by" in line or " 127.0.2.11, by" in line] == [
+        f"   seen:      {over_b} mx-a and mx-b",
+        f"   seen:      {over_b} mx-a and mx-b",
+        f"   seen:      {over_a} mx-a and mx-b",
+        f"   seen:      {over_b} mx-a and mx-b",
+        f"   seen:      {over_a} mx-a",
+        f"              {over_b} mx-b",
+    ]
+    assert sum(line.startswith("   mended; the gateways know after ") for line in lines) == 1
+
+
+async def test_the_wrong_backbone_is_found_out() -> None:
+    over_b = QueueRun({EVA: (takes(Gw.GW1, ISP_B),), BOB: (takes(Gw.GW1, ISP_A),)})
+    status, output = await played([dataclasses.replace(SCENARIOS[1], runs=(over_b,))])
+    assert status == run.EXIT_BROKEN
+    came = "came by gw1 as gw1-isp-a.home.example from 127.0.1.11"
+    assert f"   ✗ BROKEN: {EVA}: expected over isp-b; {came}\n" in output
+    assert f"{BOB}: expected over" not in output
+
+
+async def test_a_foreign_source_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Links.connect
+
+    async def from_elsewhere(links: Links, address: Address, source: str | None = None) -> trio.abc.Stream:
+        return await real(links, address, "127.0.3.11" if source == "127.0.1.11" else source)
+
+    monkeypatch.setattr(Links, "connect", from_elsewhere)
+    status, output = await played(SCENARIOS[1:2])
+    assert status == run.EXIT_BROKEN
+    how = f"mx-a got mail for {EVA} by gw1 as gw1-isp-a.home.example from 127.0.3.11: no uplink of it"
+    assert f"✗ BROKEN: {Promise.BACKBONE.value}: {how}" in " ".join(output.split())
+
+
+async def test_who_waits_for_a_cut_backbone_again_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Health, "failed", lambda *_, **__: None)
+    status, output = await played(BACKBONES[:2])
+    assert status == run.EXIT_BROKEN
+    assert f"{Promise.IN_TIME.value}: gw1 answered for {EVA} after 0.5 s, not 0.5" in output
+
+
+async def test_who_does_not_find_out_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(play, "RECOVERY", 0.01)
+    status, output = await played(BACKBONES[:3])
+    assert status == run.EXIT_BROKEN
+    assert "   mended; the gateways have not found out\n" in output
+    assert f"✗ BROKEN: {Promise.FOUND_OUT.value}: 0.01 s after all was mended a gateway had not found out" in output
 
 
 async def test_a_gateway_that_lies_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,14 +276,22 @@ async def test_a_server_records_what_breaks_the_protocol() -> None:
 
 
 @pytest.mark.parametrize("fault", Fault)
-async def test_a_cut_is_real_for_sockets(fault: Fault) -> None:
+@pytest.mark.parametrize(
+    ("to", "source"),
+    [
+        pytest.param(True, None, id="to-an-address"),
+        pytest.param(False, LOOPBACK, id="from-a-source"),
+        pytest.param(True, LOOPBACK, id="from-a-source-to-an-address"),
+    ],
+)
+async def test_a_cut_is_real_for_sockets(fault: Fault, to: bool, source: str | None) -> None:
     host = ServerHost(Server.MX_A, LOOPBACK)
     async with trio.open_nursery() as hosts:
         await hosts.start(host.run)
         links = Links(LOOPBACK)
         stream = await links.connect(host.address)
         await stream.receive_some()
-        links.cut(host.address, fault)
+        links.cut(host.address if to else None, fault, source=source)
         assert await stream.receive_some() == b""
         with pytest.raises(trio.BrokenResourceError):
             await stream.send_all(b"NOOP\r\n")
@@ -233,6 +305,44 @@ async def test_a_cut_is_real_for_sockets(fault: Fault) -> None:
         links.mend()
         await (await links.connect(host.address)).aclose()
         await host.stop()
+
+
+CUTS = [
+    pytest.param(True, None, ((1, "127.0.1.11"), (1, "127.0.2.11")), id="to-an-address"),
+    pytest.param(False, "127.0.1.11", ((0, "127.0.2.11"), (1, "127.0.2.11")), id="from-a-source"),
+    pytest.param(
+        True,
+        "127.0.1.11",
+        ((0, "127.0.2.11"), (1, "127.0.1.11"), (1, "127.0.2.11")),
+        id="from-a-source-to-an-address",
+    ),
+]
+
+
+@pytest.mark.parametrize(("to", "source", "open_"), CUTS)
+async def test_a_cut_leaves_everything_else(to: bool, source: str | None, open_: tuple[tuple[int, str], ...]) -> None:
+    hosts = [ServerHost(Server.MX_A, LOOPBACK), ServerHost(Server.MX_B, LOOPBACK)]
+    async with trio.open_nursery() as running_hosts:
+        for host in hosts:
+            await running_hosts.start(host.run)
+        links = Links(LOOPBACK)
+        ways = [(number, ip) for number in (0, 1) for ip in ("127.0.1.11", "127.0.2.11")]
+        streams = {way: await links.connect(hosts[way[0]].address, way[1]) for way in ways}
+        for stream in streams.values():
+            await stream.receive_some()
+        links.cut(hosts[0].address if to else None, Fault.UNREACHABLE, source=source)
+        for (number, ip), stream in streams.items():
+            if (number, ip) in open_:
+                await stream.send_all(b"NOOP\r\n")
+                assert (await stream.receive_some()).startswith(b"250 ")
+                await (await links.connect(hosts[number].address, ip)).aclose()
+            else:
+                assert await stream.receive_some() == b""
+                with pytest.raises(OSError, match="No route to host"):
+                    await links.connect(hosts[number].address, ip)
+            await stream.aclose()
+        for host in hosts:
+            await host.stop()
 
 
 def test_the_journal_finds_errors_and_only_those() -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
 from mailgate.demo.checker import Promise, check
-from mailgate.demo.history import Arrival, Duplicate, History, Recipient, Sent, Try
+from mailgate.demo.history import Arrival, Caller, Duplicate, History, Recipient, Sent, Try, Uplink, callers
 from mailgate.demo.serving import arrived
 from mailgate.demo.world import LOOPBACK, Server, ServerHost
-from mailgate.testing import Delivered, Stage, State
+from mailgate.testing import Delivered, Line, Stage, State, Transcript
 
 EVA, BOB = "eva@a.example", "bob@b.example"
 SENDER = "ann@home.example"
 HOMES = {"a.example": "mx-a", "b.example": "mx-b"}
+UPLINKS = tuple(
+    Uplink(gateway, f"isp-{isp}", Caller(f"127.0.{net}.{host}", f"{gateway}-isp-{isp}.home.example"))
+    for gateway, host in (("gw1", 11), ("gw2", 12))
+    for isp, net in (("a", 1), ("b", 2))
+)
+CALLERS = {(uplink.gateway, uplink.backbone): uplink.caller for uplink in UPLINKS}
 CONTENT = b"Subject: x\r\nMessage-ID: <1@demo.example>\r\n\r\n.one\r\ntwo\r\n"
 
 
@@ -50,9 +57,11 @@ def arrival(
     reply: str = "250 2.0.0 taken",
     content: bytes = CONTENT,
     sender: str = SENDER,
+    caller: Caller | None = None,
 ) -> Arrival:
     whole = received(gateway) + content if gateway else content
-    return Arrival(server, Delivered(sender, (), (recipient,), (reply,), whole, len(whole), "", 0))
+    message = Delivered(sender, (), (recipient,), (reply,), whole, len(whole), "", 0)
+    return Arrival(server, message, caller or CALLERS.get((gateway, "isp-a"), Caller("", "")))
 
 
 def history(
@@ -62,7 +71,12 @@ def history(
     announced: tuple[Duplicate, ...] = (),
 ) -> History:
     sent = Sent("1@demo.example", SENDER, CONTENT, (Recipient(EVA, eva), Recipient(BOB, bob)), announced)
-    return History(sent=(sent,), arrivals=arrivals, homes=HOMES, patience=5)
+    return with_uplinks((sent,), arrivals)
+
+
+def with_uplinks(sent: tuple[Sent, ...], arrivals: tuple[Arrival, ...]) -> History:
+    uplinks = dict.fromkeys(HOMES.values(), UPLINKS)
+    return History(sent=sent, arrivals=arrivals, homes=HOMES, uplinks=uplinks, patience=5, recovery=10)
 
 
 AT_A = arrival("mx-a", "gw1", EVA)
@@ -71,9 +85,19 @@ UNANSWERED = arrival("mx-b", "gw1", BOB, reply="")
 ONE = (takes("gw1"),)
 WELL = history(ONE, ONE, AT_A, AT_B)
 
+
+def sent_with(one: History, within: float | None = None, mended: tuple[float, ...] = ()) -> History:
+    (sent,) = one.sent
+    return dataclasses.replace(one, sent=(dataclasses.replace(sent, within=within, mended=mended),))
+
+
 KEPT = [
     pytest.param(WELL, id="all-well"),
     pytest.param(history(ONE, (defers("gw1"), takes("gw2")), AT_A, arrival("mx-b", "gw2", BOB)), id="failover"),
+    pytest.param(
+        history(ONE, ONE, arrival("mx-a", "gw1", EVA, caller=CALLERS["gw1", "isp-b"]), AT_B), id="over-two-backbones"
+    ),
+    pytest.param(sent_with(WELL, within=0.1, mended=(0.5, 10)), id="just-in-time"),
     pytest.param(history(ONE, (defers("gw1"), defers("gw2")), AT_A), id="queued"),
     pytest.param(history(ONE, (refuses("gw1"),), AT_A, arrival("mx-b", "gw1", BOB, "550 no")), id="refused"),
     pytest.param(
@@ -100,6 +124,8 @@ def test_kept(kept: History) -> None:
     assert findings.breaches == ()
     assert (findings.tally.lost, findings.tally.half) == (0, 0)
 
+
+NO_UPLINK = "mx-a got mail for eva@a.example by gw1 as {as_}: no uplink of it"
 
 BROKEN = [
     (
@@ -188,6 +214,31 @@ BROKEN = [
         [(Promise.PLACE, "ivy@a.example got it, and was no recipient of it")],
     ),
     (
+        "over-nobodys-address",
+        history(ONE, ONE, arrival("mx-a", "gw1", EVA, caller=Caller("127.0.0.11", "gw1-isp-a.home.example")), AT_B),
+        [(Promise.BACKBONE, NO_UPLINK.format(as_="gw1-isp-a.home.example from 127.0.0.11"))],
+    ),
+    (
+        "with-the-other-backbones-name",
+        history(ONE, ONE, arrival("mx-a", "gw1", EVA, caller=Caller("127.0.2.11", "gw1-isp-a.home.example")), AT_B),
+        [(Promise.BACKBONE, NO_UPLINK.format(as_="gw1-isp-a.home.example from 127.0.2.11"))],
+    ),
+    (
+        "over-the-other-gateways-backbone",
+        history(ONE, ONE, arrival("mx-a", "gw1", EVA, caller=CALLERS["gw2", "isp-a"]), AT_B),
+        [(Promise.BACKBONE, NO_UPLINK.format(as_="gw2-isp-a.home.example from 127.0.1.12"))],
+    ),
+    (
+        "later-than-this-message-may",
+        sent_with(history((dataclasses.replace(takes("gw1"), seconds=0.6),), ONE, AT_A, AT_B), within=0.5),
+        [(Promise.IN_TIME, "gw1 answered for eva@a.example after 0.6 s, not 0.5")],
+    ),
+    (
+        "not-found-out",
+        sent_with(WELL, mended=(0.5, math.inf)),
+        [(Promise.FOUND_OUT, "10 s after all was mended a gateway had not found out")],
+    ),
+    (
         "too-late",
         history(ONE, (dataclasses.replace(takes("gw1"), seconds=5.5),), AT_A, AT_B),
         [(Promise.IN_TIME, "gw1 answered for bob@b.example after 5.5 s, not 5")],
@@ -224,9 +275,9 @@ def test_without_a_received_line_nobody_is_known_to_have_brought_it() -> None:
 
 def test_the_same_address_twice_wants_two_copies() -> None:
     sent = Sent("1@demo.example", SENDER, CONTENT, (Recipient(EVA, ONE), Recipient(EVA, ONE)))
-    both = Arrival("mx-a", dataclasses.replace(AT_A.message, recipients=(EVA, EVA), replies=("250 ok", "250 ok")))
-    assert check(History(sent=(sent,), arrivals=(both,), homes=HOMES, patience=5)).breaches == ()
-    (breach,) = check(History(sent=(sent,), arrivals=(AT_A,), homes=HOMES, patience=5)).breaches
+    message = dataclasses.replace(AT_A.message, recipients=(EVA, EVA), replies=("250 ok", "250 ok"))
+    assert check(with_uplinks((sent,), (dataclasses.replace(AT_A, message=message),))).breaches == ()
+    (breach,) = check(with_uplinks((sent,), (AT_A,))).breaches
     assert breach.promise is Promise.CONFIRMED
 
 
@@ -253,3 +304,15 @@ def test_what_a_stranger_wrote_does_not_reach_the_terminal() -> None:
     message = Delivered("\x1b[2J@x", (), (EVA, "\u202e@a.example"), ("250", "250"), b"", 7, "", 0)
     line = arrived(host, message).split("  ", 1)[1]
     assert line == f"mx-a took 7 bytes by nobody known from <\\u001b[2J@x> for {EVA}, \\u202e@a.example"
+
+
+def test_who_brought_a_message_is_who_spoke_the_newest_dot() -> None:
+    def dialog(*lines: tuple[float, str, str]) -> Transcript:
+        return Transcript("mx-a", [Line(*line) for line in lines])
+
+    first = dialog((1, "C", "EHLO one"), (5, "C", "[7 bytes with the dot]"), (9, "C", "[7 bytes with the dot]"))
+    other = dialog((2, "C", "HELO two"), (7, "C", "[7 bytes with the dot]"), (8, "C", "[7 bytes without a dot]"))
+    mute = dialog((3, "--", "connection from nobody"))
+    brought = callers(["127.0.1.11", "127.0.2.11", "127.0.3.11"], [first, other, mute])
+    one, two = Caller("127.0.1.11", "one"), Caller("127.0.2.11", "two")
+    assert [brought(time) for time in (5, 7.5, 8.5, 9)] == [one, two, two, one]
