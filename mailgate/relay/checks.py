@@ -117,5 +117,5 @@ class Checks:
             del self._running[path]
 
 
-async def _nothing_more(session: ClientSession) -> Failure | None:
+async def _nothing_more(session: ClientSession) -> Failure | None:  # noqa: ASYNC124
     return None

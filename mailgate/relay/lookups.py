@@ -18,8 +18,12 @@ ENTRIES = 10_000
 """answers kept at most; the one unused for longest goes first"""
 
 QUERIES = 100
-"""asked at a time; more at once overflow the buffers of small DNS servers, and what is lost is asked again only after
+"""asked within `BURST`; more overflow the buffers of small DNS servers, and what is lost is asked again only after
 seconds (dnsmasq takes 150)"""
+
+BURST = 0.25
+"""seconds after which a query that is not answered yet gives its place to the next one: whoever does not answer must
+not hold up what others are asked"""
 
 _Key = tuple[str, str]
 _T = TypeVar("_T")
@@ -77,13 +81,24 @@ class Lookups:
     async def _ask(self, key: _Key) -> Answer | NoAnswer:
         flight = self._flights[key] = _Flight()
         try:
-            async with self._limit:
+            await self._limit.acquire_on_behalf_of(flight)
+            async with trio.open_nursery() as asking:
+                asking.start_soon(self._give_place, flight)
                 flight.result = await self._network.query(*key)
+                asking.cancel_scope.cancel()
         finally:
             del self._flights[key]
             flight.done.set()
+        assert flight.result is not None
         self._keep(key, flight.result)
         return flight.result
+
+    async def _give_place(self, flight: _Flight) -> None:
+        """Give back the place of a query after a while, or at once when it is cancelled with it."""
+        try:
+            await trio.sleep(BURST)
+        finally:
+            self._limit.release_on_behalf_of(flight)
 
     def _keep(self, key: _Key, result: Answer | NoAnswer) -> None:
         self._kept.pop(key, None)

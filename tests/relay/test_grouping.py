@@ -270,7 +270,7 @@ async def test_ended_while_look_ups_are_under_way(
             assert trio.current_time() == 1
             assert world.network.open_streams == 0
         else:
-            nursery.start_soon(world.gateway.drain)
+            nursery.start_soon(world.gateway.drain)  # noqa: ASYNC111
             said = [await client.reply() for _ in range(3)]
             if speaks == "smtp" and not group_domains:  # another domain is another next hop, whatever DNS says
                 assert said == [ANOTHER_HOP, ANOTHER_HOP, TAKEN]

@@ -113,6 +113,35 @@ async def test_queries_at_a_time_are_bounded(monkeypatch: pytest.MonkeyPatch, au
         asked = Lookups(network)
         async with trio.open_nursery() as asking:
             for number in range(5):
-                network.query_delays[f"{number}.example", "A"] = 1
+                network.query_delays[f"{number}.example", "A"] = 0.2
                 asking.start_soon(asked.query, f"{number}.example", "A")
-        assert [query.time for query in network.queries] == [0, 0, 1, 1, 2]
+        assert [query.time for query in network.queries] == pytest.approx([0, 0, 0.2, 0.2, 0.4])
+
+
+async def test_a_burst_is_spread(autojump_clock: MockClock) -> None:
+    """Servers that do not answer keep others waiting for a moment only."""
+    async with trio.open_nursery() as nursery:
+        network = MemoryNetwork(nursery)
+        asked = Lookups(network)
+        for number in range(1000):
+            network.query_delays[f"dead{number}.example", "A"] = 10
+            nursery.start_soon(asked.query, f"dead{number}.example", "A")
+        await wait_all_tasks_blocked()
+        assert len(network.queries) == lookups.QUERIES
+        network.records[KEY] = ONE
+        assert await asked.query(*KEY) == ONE
+        assert trio.current_time() == pytest.approx(1000 / lookups.QUERIES * lookups.BURST)
+        assert asked._limit.borrowed_tokens == 0
+
+
+@pytest.mark.parametrize("after", [0, 0.1, 0.3])
+async def test_who_is_cancelled_gives_its_place_back(after: float, autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        network = MemoryNetwork(nursery)
+        asked = Lookups(network)
+        with trio.move_on_after(after):
+            async with trio.open_nursery() as asking:
+                for number in range(150):
+                    network.query_delays[f"dead{number}.example", "A"] = 10
+                    asking.start_soon(asked.query, f"dead{number}.example", "A")
+        assert asked._limit.borrowed_tokens == 0

@@ -154,7 +154,7 @@ async def test_waiting_has_an_end(autojump_clock: MockClock) -> None:
         trio.open_nursery() as nursery,
         World(nursery, Hop("a", script), limits=Limits(sessions_per_host=1)) as world,
     ):
-        nursery.start_soon((await world.client()).transact, "u@a.example")
+        nursery.start_soon((await world.client()).transact, "u@a.example")  # noqa: ASYNC111
         await wait_all_tasks_blocked()
         client = await world.client()
         assert (await client.envelope("u@a.example")).rcpts == (NO_PATH,)
@@ -290,7 +290,7 @@ async def test_all_were_accepted_ahead_and_there_is_no_room(autojump_clock: Mock
         trio.open_nursery() as nursery,
         World(nursery, hop, limits=Limits(sessions_per_mx_host=1)) as world,
     ):
-        nursery.start_soon((await world.client()).transact, "u@a.example")
+        nursery.start_soon((await world.client()).transact, "u@a.example")  # noqa: ASYNC111
         await wait_all_tasks_blocked()
         client = await world.client("lmtp")
         told = await client.transact("u@a.example")
@@ -309,7 +309,7 @@ async def test_plain_smtp_waits(autojump_clock: MockClock) -> None:
         trio.open_nursery() as nursery,
         World(nursery, hop, limits=Limits(sessions_per_mx_host=1)) as world,
     ):
-        nursery.start_soon((await world.client()).transact, "u@a.example")
+        nursery.start_soon((await world.client()).transact, "u@a.example")  # noqa: ASYNC111
         await wait_all_tasks_blocked()
         told = await (await world.client()).envelope("v@a.example", "w@a.example")
         assert told.rcpts == (TAKEN, TAKEN)
