@@ -224,7 +224,7 @@ class RealNetwork:
     def has_address(self, ip: str) -> bool:
         """Whether connections to that IP address reach this machine: its own, loopback and unspecified ones.
 
-        Blocks for a few system calls (20 µs) and sends nothing. What is no IP address, or has a scope id, is not ours.
+        Blocks for a few system calls (20 µs), sends nothing. What is no IP address, or has a scope id, is not ours.
         """
         try:
             address = ipaddress.ip_address(ip)
