@@ -8,6 +8,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from mailgate.network import Address, TcpAddress
+from mailgate.protocol.command import Mailbox
 from mailgate.protocol.events import Gone, MailAsked, Quit, Reset
 from mailgate.protocol.reply import Reply, reply
 from mailgate.protocol.server import ServerOptions, ServerProtocol
@@ -55,6 +56,8 @@ class Conversation:
         self._session = ServerSession(stream, self._protocol, self._times.client_stall)
         self._transaction: Transaction | None = None
         self._draining = False
+        self._unheard: list[Mailbox] = []  # told to have been delivered, since the client was last heard of
+        self._signs = 0
 
     @property
     def deliveries(self) -> int | None:
@@ -66,14 +69,24 @@ class Conversation:
 
         With a refusal (421, 554) that is the greeting, and the end.
         """
-        async with trio.open_nursery() as listening:
-            listening.start_soon(self._session.listen)
-            ended = await self._converse() if refusal is None else self._refuse(refusal)
-            if isinstance(ended, Gone):
-                await self._session.goodbye(self._farewell(), LINGER)
-            else:
-                await self._session.flush()
-            listening.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as listening:
+                listening.start_soon(self._session.listen)
+                ended = await self._converse() if refusal is None else self._refuse(refusal)
+                if isinstance(ended, Gone):
+                    await self._session.goodbye(self._farewell(), LINGER)
+                else:
+                    await self._session.flush()
+                if self._still_unheard():  # a QUIT that came with the message is no sign that our answer was read
+                    await self._session.part(LINGER)
+                listening.cancel_scope.cancel()
+        finally:
+            if self._still_unheard():
+                self._log.warning("untold", to=self._unheard)
+                self._shared.counts["untold"] += len(self._unheard)
+
+    def _still_unheard(self) -> bool:
+        return bool(self._unheard) and self._session.signs == self._signs
 
     async def _converse(self) -> Quit | Gone:
         name = f"{self._shared.settings.hostname} {self._listener.protocol.name} mailgate"
@@ -107,6 +120,10 @@ class Conversation:
         try:
             return await self._transaction.run()
         finally:
+            if not self._still_unheard():
+                self._unheard = []
+            self._unheard += self._transaction.told
+            self._signs = self._transaction.signs
             self._transaction = None
             if self._draining:
                 self._session.hurry(trio.current_time())

@@ -87,6 +87,10 @@ class Transaction:
         self._given_up: Reply | None = None
         self._committed = False
         self._began = trio.current_time()
+        self.told: list[Mailbox] = []
+        """whose delivery has been written to a client that was still there"""
+        self.signs = 0
+        """the client's signs of life until then"""
 
     @property
     def deliveries(self) -> int:
@@ -287,6 +291,10 @@ class Transaction:
         for recipient in self._accepted:
             self._tell_outcome(recipient)
         await self._session.replied()
+        self.signs = self._session.signs
+        if not self._session.gone:
+            replies = [(one.mailbox, self._slots[one.position].reply) for one in self._accepted]
+            self.told = [mailbox for mailbox, reply in replies if reply is not None and reply.kind == 2]
         return None
 
     def committing(self, delivery: Delivery) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -41,6 +42,11 @@ class ServerSession:
     def end(self) -> End | None:
         """How the client's side ended, if it has."""
         return self._wire.end
+
+    @property
+    def signs(self) -> int:
+        """How often the client was heard of: it sent something, or closed in order."""
+        return self._wire.signs
 
     def _on_end(self, end: End) -> None:
         self._protocol.receive_eof()
@@ -103,6 +109,25 @@ class ServerSession:
         deadline = trio.current_time() + linger
         while self._wire.end is None:
             await self._wire.wait(deadline)
+
+    async def part(self, linger: float) -> None:
+        """Close our side; the client has some seconds to close its own.
+
+        In order it does so only if it has read everything: with something unread, its system resets the connection.
+        """
+        if self._wire.end is End.SILENCE:
+            await self._wire.one_more_sign(linger)
+            return
+        await self._close_our_side()
+        deadline = trio.current_time() + linger
+        while self._wire.end is None:
+            await self._wire.wait(deadline)
+
+    async def _close_our_side(self) -> None:
+        stream = self._wire.stream
+        if self._wire.end is None and isinstance(stream, trio.abc.HalfCloseableStream):
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await stream.send_eof()
 
     def answer(self, slot: Slot, answer: Reply) -> None:
         """Answer a slot; the task that takes the events will write it."""

@@ -6,6 +6,7 @@ session's one deadline: how long the peer may be silent. Whoever waits for the p
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import math
 from collections.abc import Callable
@@ -50,6 +51,8 @@ class Wire:
         self._room = trio.Event()
         self._news = trio.Event()
         self.end: End | None = None
+        self.signs = 0
+        """how often the peer was heard of: bytes, and its orderly end"""
         self.writing = False
         """a write has begun and not ended: once it was interrupted this stays, and the stream can only be closed"""
 
@@ -76,11 +79,18 @@ class Wire:
                 data = await self.stream.receive_some(CHUNK)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return End.LOST
+            self.signs += 1
             if not data:
                 return End.EOF
             self._receive(bytes(data))
             del data  # or it would be kept for as long as the session is idle
             self.wake()
+
+    async def one_more_sign(self, within: float) -> None:
+        """After an end by silence: give the peer some seconds more for a sign. Nothing of it is received."""
+        with trio.move_on_after(within), contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.stream.receive_some(CHUNK)
+            self.signs += 1
 
     async def wait(self, deadline: float = math.inf) -> None:
         """Wait for news: bytes, the end, or a `wake`. Silence until the deadline (Trio's clock) is an end, too.
