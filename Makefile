@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test check lab bench format clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -23,10 +23,13 @@ test: $(VENV)/.installed  ## all tests, on all cores
 check: $(VENV)/.installed  ## formatting, lint, structured-concurrency lint, types, then all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/flake8-async --disable ASYNC910,ASYNC911,ASYNC912,ASYNC913 --startable-in-context-manager run \
+	$(BIN)/flake8-async --disable ASYNC910,ASYNC911,ASYNC912,ASYNC913 --startable-in-context-manager run,_machine,_capture,_serve,_serve_crowd \
 		$$(find mailgate tests -name '*.py')
 	$(BIN)/mypy
 	$(MAKE) test
+
+lab: $(VENV)/.installed  ## real mail servers in a virtual network, as root on Debian; ONLY=... for a part
+	PYTHONPATH=tests $(BIN)/python -m lab $(if $(ONLY),--only='$(ONLY)',--results=docs/results.md) $(LAB)
 
 bench: $(VENV)/.installed  ## what routing and health decisions cost per recipient, against the goal
 	$(BIN)/python tests/bench/decisions.py

@@ -1,0 +1,102 @@
+"""Whether everything that was sent is where it belongs, once; and what crossed the wire for it. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass
+
+from lab.gateway import Told
+from lab.mailbox import Copy
+from lab.wire import Transaction
+
+NEAR = 2.0
+"""seconds between what the log of a gateway and the clock of a server may call the same moment"""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What came of a case."""
+
+    copies: int
+    lost: tuple[str, ...]
+    """(message, recipient) that never arrived and that nobody was told of"""
+    excused: tuple[str, ...]
+    """second copies of DESIGN's kinds, each with its kind"""
+    duplicates: tuple[str, ...]
+    """all others"""
+    bodies: int
+    """transfers of a message, or the start of one, to or from a gateway"""
+    useless: tuple[str, ...]
+    """those that could be known to be in vain"""
+
+
+def account(
+    expected: Collection[tuple[str, str]],
+    copies: Sequence[tuple[str, Copy]],
+    elsewhere: Mapping[tuple[str, str], Sized],
+    told: Sequence[tuple[str, Told]],
+    crashes: Sequence[tuple[str, float]],
+    transactions: Sequence[Transaction],
+) -> Account:
+    """Compare what was sent with what came.
+
+    `expected`: (message, recipient) that must have arrived. `copies`: (recipient, copy). `elsewhere`: how
+    often (message, recipient) was taken by a server that keeps no copy. `told` and `crashes`: by
+    which gateway. `transactions`: as seen on the wire.
+    """
+    there = Counter((copy.message, recipient) for recipient, copy in copies)
+    there.update({one: len(times) for one, times in elsewhere.items()})
+    lost = tuple(f"{message} to {to}" for message, to in expected if not there[message, to])
+    excused, duplicates = [], []
+    for (message, to), times in there.items():
+        if times > 1:
+            these = [copy for recipient, copy in copies if (copy.message, recipient) == (message, to)]
+            kinds = _kinds(to, these, told, crashes)
+            if len(kinds) >= times - 1:
+                excused.append(f"{message} to {to}: {times} copies, {', '.join(kinds)}")
+            else:
+                duplicates.append(f"{message} to {to}: {times} copies, by {_routes(these)}")
+    bodies = [one for one in transactions if one.octets]
+    useless = tuple(why for one in bodies if (why := _vain(one, there)))
+    return Account(there.total(), lost, tuple(excused), tuple(duplicates), len(bodies), useless)
+
+
+def _kinds(
+    to: str, copies: Iterable[Copy], told: Sequence[tuple[str, Told]], crashes: Sequence[tuple[str, float]]
+) -> list[str]:
+    """Of each copy that its sender did not hear of, why."""
+    kinds = []
+    for copy in copies:
+        for gateway, number in copy.via:
+            lines = [
+                one
+                for name, one in told
+                if (name, one.session, one.recipient) == (gateway, number, to)
+                and one.begun - NEAR <= copy.time <= one.ended + NEAR
+            ]
+            if any(one.kind == "unknown" for one in lines):
+                kinds.append("unknown")
+            elif any(one.untold for one in lines):
+                kinds.append("untold")
+            elif not lines and any(name == gateway and copy.time <= at + NEAR for name, at in crashes):
+                kinds.append("crashed over")
+    return kinds
+
+
+def _vain(one: Transaction, there: Counter[tuple[str, str]]) -> str | None:
+    """Why a transfer was in vain, if that could be known before it, or if nothing ever came of it."""
+    name = f"{one.message} from {one.client} to {one.server}"
+    taken = [asked.mailbox for asked in one.recipients if asked.answer is not None and asked.answer // 100 == 2]
+    if not taken:
+        return f"{name}: nobody had been accepted"
+    if not (one.data is not None and one.data // 100 == 3):
+        return f"{name}: DATA had not been accepted"
+    positive = [answer for answer in one.answers if answer // 100 == 2]
+    if positive and not any(there[one.message or "", to] for to in taken):
+        return f"{name}: taken, and it came to nothing"
+    return None
+
+
+def _routes(copies: Iterable[Copy]) -> str:
+    return " and ".join(", ".join(f"{by} {number}" for by, number in reversed(copy.via)) or "nobody" for copy in copies)
