@@ -29,7 +29,7 @@ check: $(VENV)/.installed  ## formatting, lint, structured-concurrency lint, typ
 	$(MAKE) test
 
 lab: $(VENV)/.installed  ## real mail servers in a virtual network, as root on Debian; ONLY=... for a part
-	PYTHONPATH=tests $(BIN)/python -m lab $(if $(ONLY),--only='$(ONLY)',--results=docs/results.md) $(LAB)
+	PYTHONPATH=tests $(BIN)/python -m lab $(if $(ONLY),--only='$(ONLY)',--results=docs/results.md)
 
 bench: $(VENV)/.installed  ## what routing and health decisions cost per recipient, against the goal
 	$(BIN)/python tests/bench/decisions.py

@@ -11,11 +11,14 @@ import contextlib
 import datetime
 import enum
 import errno
+import fcntl
 import ipaddress
 import os
 import random
 import socket
 import stat
+import sys
+import termios
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -316,6 +319,20 @@ class RealIncoming(Incoming):
                     os.unlink(self._address.path)
             self._file = None
         await self._listener.aclose()
+
+
+def acknowledged(stream: trio.abc.Stream) -> bool:
+    """Whether the peer's system has everything that was written, and has not reset the connection.
+
+    True also where the system cannot tell: anything but TCP on Linux.
+    """
+    if sys.platform != "linux" or not isinstance(stream, trio.SocketStream):
+        return True
+    connection = stream.socket
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return True
+    waiting = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+    return waiting == bytes(4) and connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
 
 
 def _resolver(servers: tuple[TcpAddress, ...]) -> dns.asyncresolver.Resolver:

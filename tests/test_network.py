@@ -9,6 +9,7 @@ import gc
 import os
 import resource
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +32,9 @@ from mailgate.network import (
     RealNetwork,
     TcpAddress,
     UnixAddress,
+    acknowledged,
 )
+from mailgate.testing import reset
 
 LOOPBACK = TcpAddress("127.0.0.1", 0)
 
@@ -608,3 +611,56 @@ def test_hosts_are_not_read_again_for_nothing(tmp_path: Path) -> None:
     network = RealNetwork(hosts=str(path))
     first = network._hosts.get()
     assert network._hosts.get() is first
+
+
+# What a peer's system has acknowledged
+
+
+async def _connected() -> tuple[trio.SocketStream, trio.SocketStream]:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        near = await trio.testing.open_stream_to_socket_listener(listener)
+        return near, await listener.accept()
+
+
+async def _soon(near: trio.SocketStream, *, acknowledges: bool) -> bool:
+    """Whether it comes to that within a second."""
+    for _ in range(100):
+        if acknowledged(near) is acknowledges:
+            return True
+        await trio.sleep(0.01)
+    return False
+
+
+async def test_acknowledged() -> None:
+    near, far = await _connected()
+    async with near, far:
+        assert acknowledged(near)
+        await near.send_all(b"250 taken\r\n")
+        assert await _soon(near, acknowledges=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tell")
+async def test_not_acknowledged_by_a_peer_that_takes_no_more() -> None:
+    near, far = await _connected()
+    async with near, far:
+        with trio.move_on_after(0.2):
+            await near.send_all(bytes(50_000_000))
+        assert not acknowledged(near)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tell")
+async def test_not_acknowledged_by_a_peer_that_resets() -> None:
+    near, far = await _connected()
+    async with near:
+        await far.send_eof()
+        assert await near.receive_some() == b""
+        await reset(far)
+        assert await _soon(near, acknowledges=False)
+
+
+async def test_what_cannot_be_asked_counts_as_acknowledged() -> None:
+    near, far = trio.testing.memory_stream_pair()
+    await near.send_all(b"250 taken\r\n")
+    assert acknowledged(near)
+    await trio.aclose_forcefully(far)

@@ -7,7 +7,7 @@ import ipaddress
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from mailgate.network import Address, TcpAddress
+from mailgate.network import Address, TcpAddress, acknowledged
 from mailgate.protocol.command import Mailbox
 from mailgate.protocol.events import Gone, MailAsked, Quit, Reset
 from mailgate.protocol.reply import Reply, reply
@@ -22,6 +22,9 @@ from mailgate.session.wire import End
 
 LINGER = 2
 """seconds that a client gets to close the connection after our 421, before we do"""
+
+ACKNOWLEDGEMENT = 0.05
+"""seconds between two looks whether a client's system has acknowledged our last answer"""
 
 
 class Conversation:
@@ -47,6 +50,7 @@ class Conversation:
             bare_newline=listener.bare_newline,
         )
         self._listener = listener
+        self._stream = stream
         self._peer = peer
         self._id = session_id
         self._shared = shared
@@ -77,13 +81,26 @@ class Conversation:
                     await self._session.goodbye(self._farewell(), LINGER)
                 else:
                     await self._session.flush()
-                if self._still_unheard():  # a QUIT that came with the message is no sign that our answer was read
-                    await self._session.part(LINGER)
+                if self._still_unheard():
+                    await self._listen_for_a_sign()
                 listening.cancel_scope.cancel()
         finally:
             if self._still_unheard():
                 self._log.warning("untold", to=self._unheard)
                 self._shared.counts["untold"] += len(self._unheard)
+
+    async def _listen_for_a_sign(self) -> None:
+        """A QUIT that came with the message is no sign that our answer was read. The end of the connection is.
+
+        A client that closed its side before our answer (Exim does), or is silent until we have had enough, gives none;
+        but its system has taken the answer, or has not.
+        """
+        await self._session.part(LINGER)
+        if self._still_unheard() and self._session.end in (End.EOF, End.SILENCE):
+            with trio.move_on_after(LINGER):
+                while not acknowledged(self._stream):  # noqa: ASYNC110 - the kernel gives no notice of it
+                    await trio.sleep(ACKNOWLEDGEMENT)
+                self._unheard = []
 
     def _still_unheard(self) -> bool:
         return bool(self._unheard) and self._session.signs == self._signs

@@ -115,9 +115,6 @@ class ServerSession:
 
         In order it does so only if it has read everything: with something unread, its system resets the connection.
         """
-        if self._wire.end is End.SILENCE:
-            await self._wire.one_more_sign(linger)
-            return
         await self._close_our_side()
         deadline = trio.current_time() + linger
         while self._wire.end is None:

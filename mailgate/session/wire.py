@@ -6,7 +6,6 @@ session's one deadline: how long the peer may be silent. Whoever waits for the p
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import math
 from collections.abc import Callable
@@ -85,12 +84,6 @@ class Wire:
             self._receive(bytes(data))
             del data  # or it would be kept for as long as the session is idle
             self.wake()
-
-    async def one_more_sign(self, within: float) -> None:
-        """After an end by silence: give the peer some seconds more for a sign. Nothing of it is received."""
-        with trio.move_on_after(within), contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await self.stream.receive_some(CHUNK)
-            self.signs += 1
 
     async def wait(self, deadline: float = math.inf) -> None:
         """Wait for news: bytes, the end, or a `wake`. Silence until the deadline (Trio's clock) is an end, too.

@@ -51,6 +51,9 @@ _ALONE = (
     "--propagation=private",
 )
 
+_INTERRUPTED = 130
+"""exit status, as shells have it for SIGINT"""
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--only", default="", help="Cases whose name has this in it; * and ? may be used, | means or.")
@@ -63,9 +66,10 @@ _ALONE = (
     show_default=True,
     help="Where the logs of failed cases are kept.",
 )
+@click.option("--keep", is_flag=True, help="Keep the logs of cases that passed, too.")
 @click.option("--list", "listing", is_flag=True, help="Show the scenarios and cases, and run nothing.")
 @click.option("--inside", is_flag=True, hidden=True)
-def main(only: str, jobs: int, page: Path | None, logs: Path, listing: bool, inside: bool) -> None:
+def main(only: str, jobs: int, page: Path | None, logs: Path, keep: bool, listing: bool, inside: bool) -> None:
     """The paper's experiments with real mail servers, in a network of namespaces. As root, on Debian.
 
     Exit status 0 if every case passed, 1 if one did not, 2 if nothing could be run.
@@ -76,7 +80,7 @@ def main(only: str, jobs: int, page: Path | None, logs: Path, listing: bool, ins
     if listing:
         _list(chosen)
     elif inside:
-        sys.exit(_inside(chosen, jobs, page, logs))
+        sys.exit(_inside(chosen, jobs, page, logs, keep))
     else:
         _ready()
         sys.exit(_apart(sys.argv[1:]))
@@ -131,10 +135,10 @@ def _apart(arguments: list[str]) -> int:
             process.wait(10)
         finally:
             process.kill()
-        return 130
+        return _INTERRUPTED
 
 
-def _inside(chosen: list[Case], jobs: int, page: Path | None, logs: Path) -> int:
+def _inside(chosen: list[Case], jobs: int, page: Path | None, logs: Path, keep: bool) -> int:
     """Run the cases; this is the first process of the namespaces."""
     cache = roots.cache_folder()
     work = cache / "work"
@@ -142,7 +146,7 @@ def _inside(chosen: list[Case], jobs: int, page: Path | None, logs: Path) -> int
     for folder in (work, Path("/run")):  # seen by nobody else, and gone with us
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(folder)], check=True)
     shutil.rmtree(logs, ignore_errors=True)
-    lab = Lab({root.name: roots.path_of(root, cache) for root in ROOTS}, work, logs.absolute(), jobs)
+    lab = Lab({root.name: roots.path_of(root, cache) for root in ROOTS}, work, logs.absolute(), keep, jobs)
     done: list[Result] = []
     started = time.monotonic()
     with progress.shown(chosen) as show:
@@ -151,8 +155,15 @@ def _inside(chosen: list[Case], jobs: int, page: Path | None, logs: Path) -> int
             done.append(result)
             show.done(result)
 
-        trio.run(lab.run, chosen, show.begun, finished)
+        try:
+            trio.run(lab.run, chosen, show.begun, finished)
+            interrupted = False
+        except* KeyboardInterrupt:
+            interrupted = True
     results.show(done)
+    if interrupted:
+        click.echo("interrupted: the table has what was done until then, and no page was written")
+        return _INTERRUPTED
     if page is not None:
         page.write_text(results.page(done, _command(), time.monotonic() - started))
     return 1 if any(result.wrong for result in done) else 0

@@ -13,6 +13,9 @@ from lab.wire import Transaction
 NEAR = 2.0
 """seconds between what the log of a gateway and the clock of a server may call the same moment"""
 
+LATE = 20.0
+"""seconds after its 250 in which a busy server may still put a message into the mailbox"""
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -48,9 +51,10 @@ def account(
     there = Counter((copy.message, recipient) for recipient, copy in copies)
     there.update({one: len(times) for one, times in elsewhere.items()})
     lost = tuple(f"{message} to {to}" for message, to in expected if not there[message, to])
-    excused, duplicates = [], []
+    unexpected = [f"{message} to {to}: nobody was to get it" for message, to in there if (message, to) not in expected]
+    excused, duplicates = [], unexpected
     for (message, to), times in there.items():
-        if times > 1:
+        if times > 1 and (message, to) in expected:
             these = [copy for recipient, copy in copies if (copy.message, recipient) == (message, to)]
             kinds = _kinds(to, these, told, crashes)
             if len(kinds) >= times - 1:
@@ -66,22 +70,24 @@ def _kinds(
     to: str, copies: Iterable[Copy], told: Sequence[tuple[str, Told]], crashes: Sequence[tuple[str, float]]
 ) -> list[str]:
     """Of each copy that its sender did not hear of, why."""
-    kinds = []
-    for copy in copies:
-        for gateway, number in copy.via:
-            lines = [
-                one
-                for name, one in told
-                if (name, one.session, one.recipient) == (gateway, number, to)
-                and one.begun - NEAR <= copy.time <= one.ended + NEAR
-            ]
-            if any(one.kind == "unknown" for one in lines):
-                kinds.append("unknown")
-            elif any(one.untold for one in lines):
-                kinds.append("untold")
-            elif not lines and any(name == gateway and copy.time <= at + NEAR for name, at in crashes):
-                kinds.append("crashed over")
-    return kinds
+    return [kind for copy in copies if (kind := _kind(to, copy, told, crashes)) is not None]
+
+
+def _kind(to: str, copy: Copy, told: Sequence[tuple[str, Told]], crashes: Sequence[tuple[str, float]]) -> str | None:
+    for gateway, number in copy.via:
+        lines = [
+            one
+            for name, one in told
+            if (name, one.session, one.recipient) == (gateway, number, to)
+            and one.begun - NEAR <= copy.time <= one.ended + LATE
+        ]
+        if any(one.kind == "unknown" for one in lines):
+            return "unknown"
+        if any(one.untold for one in lines):
+            return "untold"
+        if not lines and any(name == gateway and copy.time <= at + NEAR for name, at in crashes):
+            return "crashed over"
+    return None
 
 
 def _vain(one: Transaction, there: Counter[tuple[str, str]]) -> str | None:

@@ -77,6 +77,7 @@ async def circling(site: Site, mta: Mta) -> None:
     site.refused.add((message.name, OUT[0]))
     async with site.slot.given():
         await site.until_told("mail1", message, within=600)
+    site.measure("sent back", site.now() - message.taken)
     between = [one for one in site.capturing.transactions() if one.octets and one.message == message.name]
     site.remarks.append(f"{len(between)} transfers until it was sent back")
     site.expect(len(between) > 10, f"{len(between)} transfers are no circling")

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,8 +131,6 @@ class Mailgate:
     async def kill(self) -> None:
         """Crash it."""
         assert self._process is not None
-        import time
-
         self.crashes.append(time.time())
         self._process.kill()
         await self._process.wait()
@@ -145,16 +144,20 @@ class Mailgate:
 
     def told(self) -> Iterator[Told]:
         """What became of each recipient."""
+        begun: dict[tuple[str, str], float] = {}  # the last transaction of each session with each recipient
         for line in self.lines():
             ended = datetime.datetime.fromisoformat(line["timestamp"]).timestamp()
             for outcome in line.get("outcomes", ()):
                 found = _OUTCOME.match(outcome)
                 assert found is not None, outcome
                 untold = bool(line.get("untold")) and found[2] == "delivered"
+                begun[line["id"], found[1]] = ended - line["seconds"]
                 yield Told(line["id"], found[1], ended - line["seconds"], ended, found[2], untold)
             if line["event"] == "untold":  # found out when the session ended, for what was delivered last in it
                 for recipient in line["to"]:
-                    yield Told(line["id"], recipient, 0, ended, "delivered", untold=True)
+                    yield Told(
+                        line["id"], recipient, begun.get((line["id"], recipient), ended), ended, "delivered", True
+                    )
 
     def _count(self, event: str) -> int:
         return sum(line["event"] == event for line in self.lines())

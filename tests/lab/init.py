@@ -26,6 +26,7 @@ def main(root: Path, folder: Path, hostname: str) -> None:
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's is for the one who ends us
     socket.sethostname(hostname)
     new = _mount(root, folder)
     with (folder / "log").open("ab", buffering=0) as log:

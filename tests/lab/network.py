@@ -28,7 +28,7 @@ class Cut(enum.Enum):
 
 
 class Link(enum.Enum):
-    """What can be cut, at a router: (machine, what of its traffic), {n} and so on filled in by `_where`."""
+    """What can be cut; `Network` knows at which routers."""
 
     GATEWAY1_INSIDE = "gateway 1 - inside"
     GATEWAY2_INSIDE = "gateway 2 - inside"
@@ -85,7 +85,7 @@ class Network:
         """
         for router, which in self._where(link):
             table = _table(link)
-            rules = "".join(f"  {match} {_verdict(how)}\n" for match in which)
+            rules = "".join(f"  {match} {how.value}\n" for match in which)
             await self._nft(
                 router,
                 f"table inet {table} {{}}\ndelete table inet {table}\ntable inet {table} {{\n chain forward {{\n"
@@ -165,10 +165,6 @@ def _table(link: Link) -> str:
 
 def _both_ways(ip: str) -> tuple[str, ...]:
     return (f"ip saddr {ip} meta l4proto tcp", f"ip daddr {ip} meta l4proto tcp")
-
-
-def _verdict(how: Cut) -> str:
-    return how.value
 
 
 async def _batch(lines: Iterable[str], namespace: str | None = None) -> None:

@@ -88,7 +88,9 @@ def _sections(done: Sequence[Result]) -> Iterator[str]:
         yield ""
         for result in results:
             for text in _notes(result):
-                yield f"- {result.case.mta.name}, {result.case.topology.value}: {text}"
+                case = result.case
+                named = f"{case.mta.name}, {case.topology.value}, {case.scenario.way.value}"
+                yield f"- {named}: {' '.join(text.split())}"
         yield ""
 
 

@@ -46,6 +46,8 @@ class Lab:
     """an empty folder, for overlays"""
     logs: Path
     """where the logs of failed cases are kept"""
+    keep: bool
+    """those of cases that passed, too"""
     jobs: int
     """cases at work at a time, beside those that wait for something"""
 
@@ -91,7 +93,7 @@ class _Run:
         finally:
             self._network.destroy()
         result = dataclasses.replace(result, seconds=time.monotonic() - started, wrong=failures + result.wrong)
-        if result.wrong:
+        if result.wrong or self._lab.keep:
             self._keep_logs()
         shutil.rmtree(self._folder, ignore_errors=True)
         return result
@@ -119,12 +121,12 @@ class _Run:
 
 
 def _account(site: Site) -> Account:
-    expected = [
+    expected = {
         (message.name, to)
         for message in site.sent
         for to in message.recipients
         if (message.name, to) not in site.refused
-    ]
+    }
     told = [(gateway.name, line) for gateway in site.gateways.values() for line in gateway.told()]
     crashes = [(gateway.name, moment) for gateway in site.gateways.values() for moment in gateway.crashes]
     return account(expected, site.copies(), site.taken_elsewhere, told, crashes, site.capturing.transactions())

@@ -347,6 +347,16 @@ class Site:
         queued = await self.servers[machine].queued()
         self.expect(queued >= messages, f"{queued} messages are in the queue of {machine}, not {messages}")
 
+    def expect_no_transfer(self, *messages: Message) -> None:
+        """See that no octet of messages' bodies went to a gateway, or from one.
+
+        Raises:
+            Unexpected: one did.
+        """
+        names = {message.name for message in messages}
+        bodies = [one for one in self.capturing.transactions() if one.octets and one.message in names | {None}]
+        self.expect(not bodies, f"{len(bodies)} bodies were transferred in vain, the first one: {bodies[:1]}")
+
     def expect(self, fact: bool, otherwise: str) -> None:
         """See that something is so.
 

@@ -120,7 +120,7 @@ async def flapping(site: Site, mta: Mta) -> None:
     async with trio.open_nursery() as running:
         for machine in ("sender", "mail1"):
             running.start_soon(site.run_queue, machine)
-        await site.arrive("all, after the last repair", *sent, within=2 * SETTLING, since=repaired)
+        await site.arrive("all, after the last repair", *sent, within=4 * SETTLING, since=repaired)
         running.cancel_scope.cancel()
 
 

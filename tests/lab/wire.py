@@ -2,32 +2,23 @@
 
 It shares no code with mailgate, so that it can bear witness for or against it.
 
-Times are those of the first sight of what they are about. A packet may be in the capture several times (seen on
-several interfaces). A connection that was open when the capture began is read from its next HELO, EHLO, LHLO or MAIL;
-only with LHLO seen is it known to speak LMTP. What the capture has missed is counted (Capture.missed), not guessed.
+Times are those of the first sight of what they are about. A connection that was open when the capture began is read
+from its next HELO, EHLO, LHLO or MAIL; only with LHLO seen is it known to speak LMTP.
 """
 
 from __future__ import annotations
 
-import heapq
 import re
-import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias
+from typing import BinaryIO
 
-import dpkt
-from dpkt.ethernet import Ethernet
-from dpkt.ip import IP
-from dpkt.ip6 import IP6
-from dpkt.pcap import DLT_EN10MB, DLT_LINUX_SLL, DLT_LINUX_SLL2
-from dpkt.sll import SLL
-from dpkt.sll2 import SLL2
-from dpkt.tcp import TCP, TH_ACK, TH_RST, TH_SYN
+from lab import tcp
+from lab.tcp import Attempt
 
-_FRAMES = {DLT_EN10MB: Ethernet, DLT_LINUX_SLL: SLL, DLT_LINUX_SLL2: SLL2}
+__all__ = ["Asked", "Attempt", "Capture", "Transaction", "read"]
 
 _LONGEST_LINE = 1 << 16
 _LONGEST_HEADER = 1 << 16
@@ -82,18 +73,6 @@ class Transaction:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """A connection that a client asked for, however often it repeated its SYN."""
-
-    time: float
-    client: str
-    server: str
-    port: int
-    outcome: Literal["refused", "silent", "open"]
-    """the answer was a RST, none in TCP (an ICMP error is not looked at), or a SYN/ACK"""
-
-
-@dataclass(frozen=True, slots=True)
 class Capture:
     """All that was seen, in the order of time."""
 
@@ -112,151 +91,14 @@ def read(pcap: Path | BinaryIO) -> Capture:
     if isinstance(pcap, Path):
         with pcap.open("rb") as file:
             return read(file)
-    connections: list[_Connection] = []
-    by_ends: dict[tuple[_End, _End], _Connection] = {}
-    for time, source, target, tcp in _packets(pcap):
-        connection = by_ends.get((source, target))
-        if connection is None or connection.is_over_at(tcp):
-            connection = _Connection(source, target, tcp)
-            connections.append(connection)
-            by_ends[source, target] = by_ends[target, source] = connection
-        connection.packet(time, source, tcp)
-    transactions = [transaction for connection in connections for transaction in connection.transactions()]
-    attempts = [attempt for connection in connections for attempt in connection.attempts()]
+    connections = tcp.connections(pcap, _Dialog)
+    transactions = [each.seen(one) for one in connections for each in one.hearer.ended()]
+    attempts = [attempt for one in connections if (attempt := one.attempt()) is not None]
     return Capture(
         tuple(sorted(transactions, key=lambda each: each.started)),
         tuple(attempts),
-        sum(connection.missed() for connection in connections),
+        sum(one.missed() for one in connections),
     )
-
-
-_End: TypeAlias = tuple[bytes, int]
-"""an IP address and a port"""
-
-
-def _packets(file: BinaryIO) -> Iterator[tuple[float, _End, _End, Any]]:
-    """The TCP packets: time, from, to, packet."""
-    try:
-        reader = dpkt.pcap.Reader(file)
-    except dpkt.NeedData as error:
-        raise ValueError("the capture is empty") from error
-    frame_of = _FRAMES.get(reader.datalink())
-    if frame_of is None:
-        raise ValueError(f"a capture of link type {reader.datalink()}")
-    try:
-        for time, octets in reader:
-            ip = frame_of(octets).data
-            if isinstance(ip, IP | IP6) and isinstance(ip.data, TCP):
-                yield float(time), (ip.src, ip.data.sport), (ip.dst, ip.data.dport), ip.data
-    except dpkt.NeedData:
-        return  # the last packet was being written
-
-
-class _Connection:
-    """One TCP connection: puts both streams together and hands them to a dialog as they grow."""
-
-    def __init__(self, source: _End, target: _End, first: Any) -> None:
-        syn, ack = first.flags & TH_SYN, first.flags & TH_ACK
-        from_client = not ack if syn else source[1] > target[1]  # no SYN: a server's port is the lower one
-        self._client, self._server = (source, target) if from_client else (target, source)
-        self._syn: int | None = first.seq if syn and not ack else None
-        self._asked_at = 0.0
-        self._outcome: Literal["refused", "silent", "open"] = "silent"
-        self._dialog = _Dialog(from_start=bool(syn))
-        self._streams = {self._client: _Stream(), self._server: _Stream()}
-
-    def is_over_at(self, tcp: Any) -> bool:
-        """Whether this packet asks for the next connection between the same ports."""
-        return bool(tcp.flags & (TH_SYN | TH_ACK) == TH_SYN and tcp.seq != self._syn)
-
-    def packet(self, time: float, source: _End, tcp: Any) -> None:
-        self._asked_at = self._asked_at or time
-        if source == self._server and not self._is_of_this(tcp):
-            return
-        syn = bool(tcp.flags & TH_SYN)
-        target = self._server if source == self._client else self._client
-        if tcp.flags & TH_ACK:
-            self._hear(time, target, self._streams[target].acknowledged(tcp.ack))
-        self._hear(time, source, self._streams[source].segment(tcp.seq + syn, tcp.data))
-
-    def transactions(self) -> list[Transaction]:
-        return [each.seen(self._client, self._server) for each in self._dialog.ended()]
-
-    def attempts(self) -> list[Attempt]:
-        if self._syn is None:
-            return []
-        server, port = self._server
-        return [Attempt(self._asked_at, _text(self._client[0]), _text(server), port, self._outcome)]
-
-    def missed(self) -> int:
-        return sum(stream.missed() for stream in self._streams.values())
-
-    def _is_of_this(self, tcp: Any) -> bool:
-        """Whether a packet of the server's carries this connection on. The first one that does is the answer to SYN."""
-        if self._syn is None or self._outcome == "open":
-            return True
-        if tcp.ack != (self._syn + 1) % (1 << 32):
-            return False  # about an older connection between these ports
-        self._outcome = "refused" if tcp.flags & TH_RST else "open"
-        return self._outcome == "open"
-
-    def _hear(self, time: float, speaker: _End, pieces: Iterator[bytes | None]) -> None:
-        for piece in pieces:
-            if piece is None:
-                self._dialog.lost()
-            elif speaker == self._client:
-                self._dialog.client_said(time, piece)
-            else:
-                self._dialog.server_said(time, piece)
-
-
-class _Stream:
-    """One direction of a connection. Places in it are counted from the first number seen, and do not wrap."""
-
-    def __init__(self) -> None:
-        self._first: int | None = None
-        self._at = 0
-        """the place up to which everything has been handed on"""
-        self._received = 0
-        """the place up to which the other side said that it had everything"""
-        self._early: list[tuple[int, bytes]] = []
-        """a heap of what is to be handed on: place and octets"""
-        self._gaps = 0
-
-    def segment(self, number: int, octets: bytes) -> Iterator[bytes | None]:
-        """Take a segment. Yields what is now in order; None for a gap that the capture has and the receiver had not."""
-        if self._first is None:
-            self._first = number
-        if octets:
-            heapq.heappush(self._early, (self._place(number), octets))
-        return self._in_order()
-
-    def acknowledged(self, number: int) -> Iterator[bytes | None]:
-        """Take an acknowledgement by the other side. Yields as `segment`."""
-        if self._first is not None:
-            self._received = max(self._received, self._place(number))
-        return self._in_order()
-
-    def missed(self) -> int:
-        at_the_end = self._received - self._at
-        return self._gaps + (at_the_end if at_the_end > 1 else 0)  # 1 is a FIN, which has a number, too
-
-    def _place(self, number: int) -> int:
-        """The place that is nearest to where we are, of those with this sequence number."""
-        distance = (number - (self._first or 0) - self._at) % (1 << 32)
-        return self._at + (distance if distance < 1 << 31 else distance - (1 << 32))
-
-    def _in_order(self) -> Iterator[bytes | None]:
-        while self._early and self._early[0][0] <= max(self._at, self._received):
-            place, octets = heapq.heappop(self._early)
-            if place > self._at:
-                self._gaps += place - self._at
-                self._at = place
-                yield None
-            new = octets[self._at - place :]
-            self._at += len(new)
-            if new:
-                yield new
 
 
 @dataclass(slots=True)
@@ -286,15 +128,16 @@ class _Open:
             return len(self.answers) >= 1 + accepted + 1
         return len(self.answers) >= (max(accepted, 1) if self.lmtp else 1)
 
-    def seen(self, client: _End, server: _End) -> Transaction:
+    def seen(self, connection: tcp.Connection[_Dialog]) -> Transaction:
+        """It, as far as it was seen on that connection."""
         header, blank, _ = self.header.partition(b"\r\n\r\n")
         found = _MESSAGE.search(header + blank)
         body_begun = self.octets > 0 or (self.data or 0) // 100 == 3
         return Transaction(
             started=self.started,
-            client=_text(client[0]),
-            server=_text(server[0]),
-            port=server[1],
+            client=connection.client,
+            server=connection.server,
+            port=connection.port,
             lmtp=self.lmtp,
             message=found[1].decode("utf-8", "replace") if found else None,
             sender=self.sender,
@@ -321,7 +164,7 @@ class _Question:
 class _Dialog:
     """Reads what both sides say as SMTP or LMTP, in the order in which it was on the wire."""
 
-    def __init__(self, *, from_start: bool) -> None:
+    def __init__(self, from_start: bool) -> None:
         self._transactions: list[_Open] = []
         self._current = _Open()
         """outside of transactions one that nobody will see"""
@@ -482,7 +325,3 @@ def _take_line(text: bytearray) -> str | None:
 def _mailbox(line: str) -> str:
     found = _MAILBOX.match(line)
     return (found[1] or found[2] or "") if found else ""
-
-
-def _text(address: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)

@@ -16,12 +16,13 @@ TAKEN = "S: 250 2.0.0 taken"
 CASES = {
     "QUIT afterwards": (f"C: .\n{TAKEN}\nC: QUIT\nS: 221 ...", "closes", False),
     "QUIT with the dot, read and closed": (f"C: .\nC: QUIT\n{TAKEN}\nS: 221 ...\nS.", "closes", False),
-    "QUIT with the dot, read, never closed": (f"C: .\nC: QUIT\n{TAKEN}\nS: 221 ...\nS.", "stays", True),
+    "QUIT with the dot, read, never closed": (f"C: .\nC: QUIT\n{TAKEN}\nS: 221 ...\nS.", "stays", False),
     "QUIT with the dot, reset": ("C: .\nC: QUIT", "resets", True),
+    "QUIT and half-closed with the dot": (f"C: .\nC: QUIT\nC/\n{TAKEN}\nS: 221 ...\nS.", "stays", False),
     "closed after the reply": (f"C: .\n{TAKEN}", "closes", False),
     "reset after the reply": (f"C: .\n{TAKEN}", "resets", True),
     "silent after the reply, then closed": (f"C: .\n{TAKEN}", "waits and closes", False),
-    "silent after the reply, for ever": (f"C: .\n{TAKEN}", "stays", True),
+    "silent after the reply, for ever": (f"C: .\n{TAKEN}", "stays", False),
     "another command, then reset": (f"C: .\n{TAKEN}\nC: NOOP\nS: 250 ...", "resets", False),
     "another message, then reset": (f"C: .\n{TAKEN}\n{MESSAGE}C: .\n{TAKEN}", "resets", True),
 }
