@@ -165,8 +165,8 @@ async def read(folder: Path, log: bytes) -> list[Told]:
     """What the log of a gateway says, with that in its file."""
     (folder / "gw1.log").write_bytes(log)
     async with trio.open_nursery() as nursery:
-        told_of = list(Mailgate(nursery, Network(1, ONE), 1, folder).told())
-    return told_of
+        gateway = Mailgate(nursery, Network(1, ONE), 1, folder)
+    return list(gateway.told())
 
 
 @pytest.mark.parametrize(("text", "expected"), LINES.values(), ids=LINES)
