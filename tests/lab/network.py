@@ -98,6 +98,10 @@ class Network:
         for router, _ in self._where(link):
             await self._nft(router, f"table inet {table} {{}}\ndelete table inet {table}\n")
 
+    async def lose_connections(self, machine: str) -> None:
+        """Abort a machine's connections to mail servers; the programs at both ends see them lost."""
+        await commands.run(self.inside(machine, "ss", "-K", "-t", "dport = :24 or dport = :25 or dport = :587"))
+
     async def stall(self, gateway: int, octets: int) -> None:
         """Let a gateway hear so much from the inside, and no more: what comes then is a black hole's."""
         chain = "type filter hook forward priority 0"

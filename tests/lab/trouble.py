@@ -89,8 +89,8 @@ async def flapping(site: Site, mta: Mta) -> None:
     60 s (seeded). Then all are repaired, and queue runs requested.
 
     Every message arrives; exactly once, but for those whose outcome stayed unknown or untold, which the logs name. A
-    reset that reaches only one end leaves the other one waiting, for up to an hour by its own timeouts: servers that
-    still wait after 30 s are killed and started again.
+    reset that reaches only one end leaves the other one waiting, for up to an hour by its own timeouts: connections to
+    gateways that are still there after 30 s are aborted, and the senders see them lost.
     """
     chance = random.Random(f"{mta.name} {site.topology.value}")
     half = FLAPPED // 2
@@ -115,8 +115,7 @@ async def flapping(site: Site, mta: Mta) -> None:
         running.cancel_scope.cancel()
     site.remarks.append(f"{len(hung)} recipients of {2 * len(sent)} hung in a lost connection")
     for machine in ("sender", "mail1") if hung else ():
-        await site.servers[machine].stop()
-        await site.servers[machine].again()
+        await site.network.lose_connections(machine)
     async with trio.open_nursery() as running:
         for machine in ("sender", "mail1"):
             running.start_soon(site.run_queue, machine)
