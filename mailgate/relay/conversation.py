@@ -137,10 +137,9 @@ class Conversation:
         try:
             return await self._transaction.run()
         finally:
-            if not self._still_unheard():
-                self._unheard = []
-            self._unheard += self._transaction.told
-            self._signs = self._transaction.signs
+            if self._transaction.told:
+                self._unheard = [*(self._unheard if self._still_unheard() else ()), *self._transaction.told]
+                self._signs = self._transaction.signs
             self._transaction = None
             if self._draining:
                 self._session.hurry(trio.current_time())

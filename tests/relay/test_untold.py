@@ -24,6 +24,7 @@ CASES = {
     "silent after the reply, then closed": (f"C: .\n{TAKEN}", "waits and closes", False),
     "silent after the reply, for ever": (f"C: .\n{TAKEN}", "stays", False),
     "another command, then reset": (f"C: .\n{TAKEN}\nC: NOOP\nS: 250 ...", "resets", False),
+    "MAIL and RSET that came with the dot, then reset": ("C: .\nC: MAIL FROM:<s@c.example>\nC: RSET", "resets", True),
     "another message, then reset": (f"C: .\n{TAKEN}\n{MESSAGE}C: .\n{TAKEN}", "resets", True),
 }
 
