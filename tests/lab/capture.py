@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import trio
@@ -45,14 +46,34 @@ class Capturing:
         Raises:
             commands.Failed: a capture lacks something, so that what it shows proves nothing.
         """
-        seen = []
         gateways = {leg.ip: name for name in self._files for leg in self._network.machines[name].legs}
+        seen = [
+            one
+            for machine, capture in self._read()
+            for one in capture.transactions
+            if gateways.get(one.client, machine) == machine
+        ]
+        return sorted(seen, key=lambda one: one.started)
+
+    def attempts(self) -> list[wire.Attempt]:
+        """The connections that a gateway tried to open.
+
+        Raises:
+            commands.Failed: a capture lacks something.
+        """
+        return [
+            one
+            for machine, capture in self._read()
+            for one in capture.attempts
+            if one.client in {leg.ip for leg in self._network.machines[machine].legs}
+        ]
+
+    def _read(self) -> Iterator[tuple[str, wire.Capture]]:
         for machine, file in self._files.items():
             capture = wire.read(file)
             if capture.missed:
                 raise commands.Failed(f"the capture on {machine} lacks {capture.missed} octets")
-            seen += [one for one in capture.transactions if gateways.get(one.client, machine) == machine]
-        return sorted(seen, key=lambda one: one.started)
+            yield machine, capture
 
 
 async def _capture(command: list[str], task_status: trio.TaskStatus[trio.Process]) -> None:

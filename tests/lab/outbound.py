@@ -126,6 +126,7 @@ async def receivers_stopped(site: Site, mta: Mta) -> None:
     messages = [await site.send("mail1", *TO) for _ in range(3)]
     await site.stay_away(*messages, seconds=15)
     await site.expect_queued("mail1", 3)
+    site.expect_tried("alpha", "beta")
     site.expect_no_transfer(*messages)
     for name in ("alpha", "beta"):
         await site.servers[name].again()

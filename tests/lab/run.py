@@ -101,7 +101,7 @@ class _Run:
     async def _played(self) -> Result:
         scenario, mta = self._case.scenario, self._case.mta
         async with trio.open_nursery() as nursery:
-            site = Site(nursery, self._network, self._folder, self._lab.roots, scenario.way, self._slot)
+            site = Site(nursery, self._network, self._folder, self._lab.roots, self._slot)
             await site.build(scenario.cast(mta), _GATEWAYS[scenario.way])
             await scenario.play(site, mta)
             await site.capturing.stop()

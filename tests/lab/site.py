@@ -113,12 +113,10 @@ class Site:
         network: Network,
         folder: Path,
         roots: Mapping[str, Path],
-        way: Way,
         slot: Slot,
     ) -> None:
         self._nursery = nursery
         self.network = network
-        self.way = way
         self.slot = slot
         self._folder = folder
         self._roots = roots
@@ -250,8 +248,8 @@ class Site:
         self.servers[machine] = MailServer(before.node, before.mta, role)
         await self.servers[machine].start()
 
-    async def arrive(self, what: str, *messages: Message, within: float, since: float | None = None) -> float:
-        """Wait until messages have arrived everywhere; how long it took since each was taken, or since then.
+    async def arrive(self, what: str, *messages: Message, within: float, since: float | None = None) -> None:
+        """Wait until messages have arrived everywhere, and measure it from when each was taken, or from then.
 
         Raises:
             Unexpected: something has not arrived `within` seconds; none is measured then.
@@ -268,9 +266,8 @@ class Site:
         self.measure(what, seconds, via)
         if seconds > within:
             raise Unexpected(f"{what}: it took {seconds:.2f} s, not at most {within}")
-        return seconds
 
-    async def arrive_by_queue_run(self, what: str, machine: str, *messages: Message, within: float) -> float:
+    async def arrive_by_queue_run(self, what: str, machine: str, *messages: Message, within: float) -> None:
         """Request a run of a machine's queue, and again every few seconds; the time counts from the first one.
 
         Raises:
@@ -279,9 +276,8 @@ class Site:
         since = self.now()
         async with trio.open_nursery() as running:
             running.start_soon(self.run_queue, machine)
-            seconds = await self.arrive(what, *messages, within=within, since=since)
+            await self.arrive(what, *messages, within=within, since=since)
             running.cancel_scope.cancel()
-        return seconds
 
     async def run_queue(self, machine: str) -> None:
         """Request a run of a machine's queue every few seconds, until cancelled."""
@@ -356,6 +352,17 @@ class Site:
         names = {message.name for message in messages}
         bodies = [one for one in self.capturing.transactions() if one.octets and one.message in names | {None}]
         self.expect(not bodies, f"{len(bodies)} bodies were transferred in vain, the first one: {bodies[:1]}")
+
+    def expect_tried(self, *machines: str) -> None:
+        """See that a gateway tried to connect to each of these: otherwise it is no merit that nothing was transferred.
+
+        Raises:
+            Unexpected: none did.
+        """
+        tried = {attempt.server for attempt in self.capturing.attempts()}
+        for name in machines:
+            addresses = {leg.ip for leg in self.network.machines[name].legs}
+            self.expect(bool(tried & addresses), f"no gateway tried to connect to {name}")
 
     def expect(self, fact: bool, otherwise: str) -> None:
         """See that something is so.
