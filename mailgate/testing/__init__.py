@@ -12,9 +12,11 @@ from mailgate.testing.script import (
     EXTENSIONS,
     BodyAction,
     Close,
+    Decision,
     Delay,
     During,
     Plan,
+    Question,
     Raw,
     Reset,
     Script,
@@ -26,6 +28,7 @@ from mailgate.testing.script import (
     Turns,
 )
 from mailgate.testing.sender import USES, ScriptedSender
+from mailgate.testing.sender_session import SenderSession
 from mailgate.testing.sending import Attempt, Fate, Patience, Sending, Stage, State
 from mailgate.testing.streams import BoundedStream, bounded_stream_pair, reset
 from mailgate.testing.transcript import Line, Transcript
@@ -39,6 +42,7 @@ __all__ = [
     "BoundedStream",
     "Close",
     "Connection",
+    "Decision",
     "Delay",
     "Delivered",
     "Dialog",
@@ -51,11 +55,13 @@ __all__ = [
     "Patience",
     "Plan",
     "Query",
+    "Question",
     "Raw",
     "Reset",
     "Script",
     "ScriptedMTA",
     "ScriptedSender",
+    "SenderSession",
     "Sending",
     "Side",
     "Silence",

@@ -25,10 +25,14 @@ class Delivered:
     """hex digest of the whole content"""
     time: float
     """Trio's, when the dot arrived"""
+    final: str = ""
+    """with PRDR the reply that follows those of the recipients; "" where none was given"""
 
     @property
     def taken(self) -> tuple[str, ...]:
-        """The recipients whose reply was 2xx: the server has the message for them."""
+        """The recipients whose reply was 2xx: the server has the message for them. A final 4xx or 5xx is for all."""
+        if self.final.startswith(("4", "5")):
+            return ()
         return tuple(
             recipient for recipient, text in zip(self.recipients, self.replies, strict=True) if text.startswith("2")
         )

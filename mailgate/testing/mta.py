@@ -6,23 +6,20 @@ It shares no code with mailgate's own protocol modules: it is a witness of what 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
 from mailgate.network import Address
 from mailgate.testing.message import Delivered, Message, MessageError
+from mailgate.testing.mta_wire import READ, MTAWire, SessionOver, Violation
 from mailgate.testing.script import (
     BodyAction,
-    Close,
     Delay,
     During,
     Plan,
-    Raw,
-    Reset,
+    Question,
     Script,
-    Silence,
     SlowReading,
     Speaks,
     Step,
@@ -31,13 +28,9 @@ from mailgate.testing.script import (
     ends,
     reply_of,
 )
-from mailgate.testing.streams import reset
-from mailgate.testing.transcript import Transcript, shown
+from mailgate.testing.transcript import Transcript, remembered
 
-_COMMAND_LIMIT = 512 + 26 + 17 + 10
-"""octets of a command line: RFC 5321 section 4.5.3.1.4, and what SIZE, 8BITMIME and SMTPUTF8 add to MAIL"""
-
-_READ = 65_536  # bytes asked for at a time
+__all__ = ["ScriptedMTA", "Violation"]
 
 _PATH = r'<((?:"(?:\\.|[^"\\])*"|[^<>"])*)>((?: [^ ]+)*)'
 _MAIL = re.compile(r"MAIL FROM:" + _PATH, re.IGNORECASE)
@@ -50,10 +43,6 @@ _LAST_IN_GROUP = ("EHLO", "HELO", "LHLO", "DATA", "VRFY", "QUIT", "NOOP")
 """commands that no other may follow before their reply, pipelining or not (RFC 2920 section 3.1)"""
 
 
-class Violation(AssertionError):
-    """The client broke the protocol. The message has what it did and the dialog until then."""
-
-
 class ScriptedMTA:
     """An SMTP or LMTP server that does what its script says, and records what it was told.
 
@@ -64,19 +53,35 @@ class ScriptedMTA:
     """
 
     def __init__(
-        self, name: str, protocol: Speaks = "smtp", script: Script | None = None, *, keep: int | None = None
+        self,
+        name: str,
+        protocol: Speaks = "smtp",
+        script: Script | None = None,
+        *,
+        keep: int | None = None,
+        remember: int | None = None,
+        on_message: Callable[[Delivered], None] | None = None,
     ) -> None:
-        """`keep` bounds the bytes of each message's content that are kept; None: all."""
+        """`keep` bounds the bytes of each message's content that are kept; None: all.
+
+        `remember`: of how many messages and sessions, the newest ones, records are kept; None: of all.
+        `on_message` is called for each message whose dot has arrived, before any reply to it is written. Its
+        `replies` are those that are going to be. It must not raise.
+        """
         self.name = name
         self.protocol = protocol
         self.keep = keep
+        self.remember = remember
+        self.on_message = on_message
         self.messages: list[Delivered] = []
-        """every message whose dot arrived, in the order of the dots"""
+        """every message whose dot arrived, in the order of the dots; at most `remember`"""
         self.sessions: list[Transcript] = []
-        """what was said, one transcript per connection"""
+        """what was said, one transcript per connection; at most `remember`"""
+        self.connections = 0
+        """that there were until now"""
         self.unfinished = 0
         """messages that were begun (354 was said), and whose dot has not come"""
-        self.open_sessions = 0
+        self._open: dict[int, _Session] = {}
         self._turns: dict[tuple[str, str], int] = {}
         self._script = script or Script()
 
@@ -91,44 +96,57 @@ class ScriptedMTA:
         self._turns.clear()
 
     @property
+    def open_sessions(self) -> int:
+        """Connections that are being served."""
+        return len(self._open)
+
+    @property
     def taken(self) -> list[tuple[str, str]]:
         """(recipient, SHA-256 of the content) for each time that it took a message for a recipient."""
         return [(recipient, message.sha256) for message in self.messages for recipient in message.taken]
 
     async def handle(self, stream: trio.abc.Stream, peer: Address | None = None) -> None:
         """Serve one connection until it ends, and close it. Raises Violation."""
-        transcript = Transcript(f"{self.name}#{len(self.sessions) + 1}")
-        self.sessions.append(transcript)
+        self.connections += 1
+        number = self.connections
+        transcript = Transcript(f"{self.name}#{number}")
+        remembered(self.sessions, transcript, self.remember)
         transcript.add("--", f"connection from {peer}" if peer else "connection")
-        self.open_sessions += 1
+        self._open[number] = session = _Session(self, number, MTAWire(self.name, stream, transcript), peer)
         try:
             async with stream:
-                await _Session(self, stream, transcript).run()
+                await session.run()
         finally:
-            self.open_sessions -= 1
+            del self._open[number]
 
-    def _steps(self, stage: str, plan: Plan | None, usual: str, address: str = "") -> tuple[Step, ...]:
-        """What to do now, where that plan is due."""
-        if isinstance(plan, Turns):
-            turn = self._turns.get((stage, address), 0)
-            self._turns[stage, address] = turn + 1
-            plan = plan.plans[min(turn, len(plan.plans) - 1)]
-        steps = plan if isinstance(plan, tuple) else () if plan is None else (plan,)
-        return (*steps, usual) if all(isinstance(step, Delay) for step in steps) else steps
+    def dismiss(self, *steps: Step) -> None:
+        """Do this now in each session that waits for a command outside a transaction, unasked.
 
+        `mta.dismiss("421 4.3.2 too busy", Close())` is what servers do that are shut down or short of something.
+        """
+        for session in self._open.values():
+            session.wire.dismiss(steps)
 
-class _SessionOver(Exception):
-    """The script or the client ended the session."""
+    def _received(self, message: Delivered) -> None:
+        remembered(self.messages, message, self.remember)
+        if self.on_message is not None:
+            self.on_message(message)
+
+    def _turn(self, stage: str, address: str) -> int:
+        """How often that was due before, since the script was set."""
+        turn = self._turns.get((stage, address), 0)
+        self._turns[stage, address] = turn + 1
+        return turn
 
 
 class _Session:
     """One connection."""
 
-    def __init__(self, mta: ScriptedMTA, stream: trio.abc.Stream, transcript: Transcript) -> None:
+    def __init__(self, mta: ScriptedMTA, number: int, wire: MTAWire, peer: Address | None) -> None:
+        self.wire = wire
         self._mta = mta
-        self._stream = stream
-        self._transcript = transcript
-        self._buffer = bytearray()
+        self._number = number
+        self._peer = peer
         self._offered: dict[str, str] | None = None  # None until a greeting command was accepted
         self._forget()
 
@@ -139,55 +157,30 @@ class _Session:
         self._reverse_path = ""
         self._parameters: tuple[str, ...] = ()
         self._recipients: list[str] = []
+        self._message: Message | None = None
+        self._content = b""  # once its dot has come
 
     async def run(self) -> None:
+        wire = self.wire
         try:
             await self._do("greeting", self._mta.script.greeting, f"220 {self._mta.name} ready")
             while True:
-                await self._command(await self._line())
-        except _SessionOver:
+                while not (wire.buffer or self._mail_accepted):
+                    await wire.idle()
+                await self._command(await wire.line())
+        except SessionOver:
             pass
         except trio.BrokenResourceError:
-            self._transcript.add("--", "connection lost")
-
-    # What comes in.
-
-    async def _receive(self, limit: int = _READ) -> bytes:
-        """At most that many octets, at least one."""
-        if self._buffer:
-            data = bytes(self._buffer[:limit])
-            del self._buffer[:limit]
-            return data
-        data = bytes(await self._stream.receive_some(limit))
-        if not data:
-            self._transcript.add("--", "closed by the client")
-            raise _SessionOver
-        return data
-
-    async def _line(self) -> str:
-        received = bytearray()
-        while b"\n" not in received:
-            received += await self._receive()
-            if len(received) > _COMMAND_LIMIT and b"\n" not in received[:_COMMAND_LIMIT]:
-                self._violation(f"a command line of more than {_COMMAND_LIMIT} octets")
-        end = received.index(b"\n") + 1
-        line, self._buffer[:0] = bytes(received[:end]), received[end:]
-        self._transcript.add("C", shown(line.removesuffix(b"\n").removesuffix(b"\r")))
-        if not line.endswith(b"\r\n") or b"\r" in line[:-2]:
-            self._violation("a command line that does not end in CRLF, or has a CR within")
-        if not line.isascii() and "SMTPUTF8" not in (self._offered or {}):
-            self._violation("a command with non-ASCII characters, without SMTPUTF8")
-        try:
-            return line[:-2].decode()
-        except UnicodeDecodeError:
-            self._violation("a command that is not UTF-8")
+            wire.transcript.add("--", "connection lost")
 
     async def _command(self, line: str) -> None:
         verb = line.partition(" ")[0].upper()
-        if self._buffer and "PIPELINING" not in (self._offered or {}):
-            self._violation("commands in a group, without PIPELINING")
-        if self._buffer and verb in _LAST_IN_GROUP:
-            self._violation(f"something was sent behind {verb} before its reply")
+        if not line.isascii() and "SMTPUTF8" not in (self._offered or {}):
+            self.wire.violation("a command with non-ASCII characters, without SMTPUTF8")
+        if self.wire.buffer and "PIPELINING" not in (self._offered or {}):
+            self.wire.violation("commands in a group, without PIPELINING")
+        if self.wire.buffer and verb in _LAST_IN_GROUP:
+            self.wire.violation(f"something was sent behind {verb} before its reply")
         script, name = self._mta.script, self._mta.name
         match verb:
             case "EHLO" | "HELO" | "LHLO":
@@ -207,13 +200,13 @@ class _Session:
                 await self._do("vrfy", script.vrfy, "252 2.1.5 not verified")
             case "QUIT":
                 await self._do("quit", script.quit, f"221 2.0.0 {name} closes")
-                raise _SessionOver
+                raise SessionOver
             case _:
-                self._violation("an unknown command")
+                self.wire.violation("an unknown command")
 
     async def _hello(self, verb: str) -> None:
         if (verb == "LHLO") is not (self._mta.protocol == "lmtp"):
-            self._violation(f"{verb} to a server that speaks {self._mta.protocol.upper()}")
+            self.wire.violation(f"{verb} to a server that speaks {self._mta.protocol.upper()}")
         script, name = self._mta.script, self._mta.name
         plan = {"EHLO": script.ehlo, "HELO": script.helo, "LHLO": script.lhlo}[verb]
         keywords = () if verb == "HELO" else script.extensions
@@ -227,112 +220,109 @@ class _Session:
 
     async def _mail(self, line: str) -> None:
         if self._offered is None:
-            self._violation("MAIL before a greeting command that was accepted")
+            self.wire.violation("MAIL before a greeting command that was accepted")
         if self._mail_accepted:
-            self._violation("MAIL inside a transaction")
+            self.wire.violation("MAIL inside a transaction")
         reverse_path, parameters = self._path(_MAIL, line)
         for parameter in parameters:
             keyword = parameter.partition("=")[0].upper()
             if _KEYWORD_OF.get(keyword) not in self._offered:
-                self._violation(f"the parameter {keyword}, which was not offered")
+                self.wire.violation(f"the parameter {keyword}, which was not offered")
         if not line.isascii() and "SMTPUTF8" not in parameters:
-            self._violation("a non-ASCII address without the parameter SMTPUTF8")
-        reply = await self._do("mail", self._mta.script.mail, "250 2.1.0 sender ok")
+            self.wire.violation("a non-ASCII address without the parameter SMTPUTF8")
         self._forget()
-        self._mail_sent = True
-        if reply.startswith("2"):
-            self._mail_accepted = True
-            self._reverse_path, self._parameters = reverse_path, parameters
+        self._reverse_path, self._parameters = reverse_path, parameters
+        reply = await self._do("mail", self._mta.script.mail, "250 2.1.0 sender ok")
+        self._mail_sent, self._mail_accepted = True, reply.startswith("2")
 
     async def _rcpt(self, line: str) -> None:
         if not self._mail_sent:
-            self._violation("RCPT without MAIL")
+            self.wire.violation("RCPT without MAIL")
         recipient, parameters = self._path(_RCPT, line)
         if parameters:
-            self._violation("parameters of RCPT, of which none was offered")
+            self.wire.violation("parameters of RCPT, of which none was offered")
         if not self._mail_accepted:
             await self._do("", None, "503 5.5.1 no sender was accepted")
             return
-        script, usual = self._mta.script, "250 2.1.5 recipient ok"
-        if recipient in script.recipients:
-            reply = await self._do("recipient", script.recipients[recipient], usual, recipient)
-        else:
-            reply = await self._do("rcpt", script.rcpt, usual)
+        script = self._mta.script
+        stage, plan = _own_or("recipients", script.recipients, "rcpt", script.rcpt, recipient)
+        reply = await self._do(stage, plan, "250 2.1.5 recipient ok", recipient, len(self._recipients))
         if reply.startswith("2"):
             self._recipients.append(recipient)
 
     def _path(self, grammar: re.Pattern[str], line: str) -> tuple[str, tuple[str, ...]]:
         found = grammar.fullmatch(line)
         if found is None:
-            self._violation("bad syntax")
+            self.wire.violation("bad syntax")
         return found[1], tuple(found[2].split())
 
     # The message.
 
     async def _data(self) -> None:
         if not self._mail_sent:
-            self._violation("DATA without MAIL")
+            self.wire.violation("DATA without MAIL")
         usual = "354 go ahead" if self._recipients else "503 5.5.1 no recipient was accepted"
         if not (await self._do("data", self._mta.script.data, usual)).startswith("3"):
             return
-        message = Message(self._mta.keep)
+        self._message = message = Message(self._mta.keep)
         self._mta.unfinished += 1
         try:
             await self._read(message)
         except MessageError as error:
-            self._violation(str(error))
+            self.wire.violation(str(error))
         finally:
             if message.finished:
                 self._mta.unfinished -= 1
             else:
-                self._transcript.add("C", f"[{message.received} bytes without a dot]")
-        self._transcript.add("C", f"[{message.received} bytes with the dot]")
-        if self._buffer and "PIPELINING" not in (self._offered or {}):
-            self._violation("something was sent behind the dot before its reply, without PIPELINING")
-        plans, replies = self._outcomes()
-        self._mta.messages.append(
+                self.wire.transcript.add("C", f"[{message.received} bytes without a dot]")
+        self.wire.transcript.add("C", f"[{message.received} bytes with the dot]")
+        if self.wire.buffer and "PIPELINING" not in (self._offered or {}):
+            self.wire.violation("something was sent behind the dot before its reply, without PIPELINING")
+        self._content = bytes(message.content)
+        plans, replies, final = self._outcomes()
+        self._mta._received(
             Delivered(
                 self._reverse_path,
                 self._parameters,
                 tuple(self._recipients),
                 replies,
-                bytes(message.content),
+                self._content,
                 message.size,
                 message.digest.hexdigest(),
                 trio.current_time(),
+                final,
             )
         )
         self._forget()
         for steps in plans:
             await self._perform(steps)
 
-    def _outcomes(self) -> tuple[list[tuple[Step, ...]], tuple[str, ...]]:
-        """What to do after the dot, step by step, and what each recipient's reply thereby is."""
-        mta, script, recipients = self._mta, self._mta.script, self._recipients
+    def _outcomes(self) -> tuple[list[tuple[Step, ...]], tuple[str, ...], str]:
+        """What to do after the dot, step by step; what each recipient's reply thereby is, and PRDR's final one."""
+        script, recipients = self._mta.script, self._recipients
         usual = "250 2.0.0 taken"
         start: tuple[Step, ...] = ()
         if "PRDR" in self._parameters:
-            start = mta._steps("prdr_start", script.prdr_start, "353 one reply per recipient follows")
+            start = self._steps("prdr_start", script.prdr_start, "353 one reply per recipient follows")
             if not reply_of(start).startswith("353") or ends(start):  # one reply for all may come in its place
-                return [start], (reply_of(start),) * len(recipients)
-        elif mta.protocol == "smtp":
-            steps = mta._steps("dot", script.dot, usual)
-            return [steps], (reply_of(steps),) * len(recipients)
+                return [start], (reply_of(start),) * len(recipients), ""
+        elif self._mta.protocol == "smtp":
+            steps = self._steps("dot", script.dot, usual)
+            return [steps], (reply_of(steps),) * len(recipients), ""
         each: list[tuple[Step, ...]] = []
-        for recipient in recipients:
-            if recipient in script.outcomes:
-                each.append(mta._steps("outcome", script.outcomes[recipient], usual, recipient))
-            else:
-                each.append(mta._steps("dot", script.dot, usual))
+        for position, recipient in enumerate(recipients):
+            stage, plan = _own_or("outcomes", script.outcomes, "dot", script.dot, recipient)
+            each.append(self._steps(stage, plan, usual, recipient, position))
             if ends(each[-1]):
                 break
         told = [reply_of(steps) for steps in each]
         replies = (*told, *[""] * (len(recipients) - len(told)))
-        if not start:
-            return each, replies
+        if not start or (each and ends(each[-1])):
+            return [start, *each], replies, ""
         taken = any(reply.startswith("2") for reply in replies)
         usual = "250 2.0.0 taken, for some" if taken else replies[0] or "451 4.3.0 taken for none"
-        return [start, *each, mta._steps("prdr_end", script.prdr_end, usual)], replies
+        end = self._steps("prdr_end", script.prdr_end, usual)
+        return [start, *each, end], replies, reply_of(end)
 
     async def _read(self, message: Message) -> None:
         actions = sorted(self._mta.script.body, key=lambda action: action.at)
@@ -340,61 +330,71 @@ class _Session:
         while not message.finished:
             while actions and actions[0].at <= message.received:
                 rate = await self._act(actions.pop(0)) or rate
-            limit = actions[0].at - message.received if actions else _READ
+            limit = actions[0].at - message.received if actions else READ
             if rate:
                 limit = min(limit, max(1, int(rate / 10)))  # ten bites a second
-            data = await self._receive(limit)
+            data = await self.wire.receive(limit)
             if rate:
                 await trio.sleep(len(data) / rate)
-            self._buffer[:0] = message.feed(data)
+            self.wire.buffer[:0] = message.feed(data)
 
     async def _act(self, action: BodyAction) -> float:
         """Do it; the rate at which the message is to be read from now on, or 0."""
         match action:
             case StopReading():
-                self._transcript.add("--", f"the server stops reading at byte {action.at}")
+                self.wire.transcript.add("--", f"the server stops reading at byte {action.at}")
                 await trio.sleep_forever()
             case SlowReading():
                 return action.bytes_per_second
             case During():
-                await self._perform(action.plan if isinstance(action.plan, tuple) else (action.plan,))
+                await self._do("body", action.plan, "")
         return 0
 
     # What goes out.
 
-    async def _do(self, stage: str, plan: Plan | None, usual: str, address: str = "") -> str:
+    async def _do(self, stage: str, plan: Plan | None, usual: str, recipient: str = "", position: int = 0) -> str:
         """Do what is due; the reply that was given, or ""."""
-        steps = self._mta._steps(stage, plan, usual, address)
+        steps = self._steps(stage, plan, usual, recipient, position)
         await self._perform(steps)
         return reply_of(steps)
 
-    async def _perform(self, steps: Sequence[Step]) -> None:
-        await trio.sleep(self._mta.script.pace)
-        for step in steps:
-            match step:
-                case str():
-                    self._transcript.add("S", step)
-                    await self._stream.send_all(step.replace("\n", "\r\n").encode() + b"\r\n")
-                case Raw(data):
-                    self._transcript.add("S", f"[raw] {shown(data)}")
-                    await self._stream.send_all(data)
-                case Delay(seconds):
-                    await trio.sleep(seconds)
-                case Close():
-                    self._transcript.add("--", "closed by the server")
-                    await self._stream.aclose()
-                    raise _SessionOver
-                case Reset():
-                    self._transcript.add("--", "reset by the server")
-                    await reset(self._stream)
-                    raise _SessionOver
-                case Silence():
-                    self._transcript.add("--", "the server falls silent")
-                    self._buffer.clear()
-                    while True:
-                        await self._receive()
-                        self._buffer.clear()
+    def _steps(
+        self, stage: str, plan: Plan | None, usual: str, recipient: str = "", position: int = 0
+    ) -> tuple[Step, ...]:
+        """What to do now, where that plan is due."""
+        if callable(plan):
+            plan = plan(self._question(stage, recipient, position))
+        if isinstance(plan, Turns):
+            turn = self._mta._turn(stage, recipient if stage in ("recipients", "outcomes") else "")
+            plan = plan.plans[min(turn, len(plan.plans) - 1)]
+        steps = plan if isinstance(plan, tuple) else () if plan is None else (plan,)
+        return (*steps, usual) if usual and all(isinstance(step, Delay) for step in steps) else steps
 
-    def _violation(self, what: str) -> NoReturn:
-        self._transcript.add("--", f"violation: {what}")
-        raise Violation(f"{self._mta.name}: {what}\n{self._transcript}")
+    def _question(self, stage: str, recipient: str, position: int) -> Question:
+        message = self._message
+        return Question(
+            stage=stage,
+            time=trio.current_time(),
+            session=self._number,
+            peer=self._peer,
+            reverse_path=self._reverse_path,
+            parameters=self._parameters,
+            recipient=recipient,
+            recipients=tuple(self._recipients),
+            position=position,
+            size=message.size if message else 0,
+            sha256=message.digest.hexdigest() if message and message.finished else "",
+            content=self._content,
+        )
+
+    async def _perform(self, steps: Sequence[Step]) -> None:
+        if steps and self._mta.script.pace:
+            await trio.sleep(self._mta.script.pace)
+        await self.wire.perform(steps)
+
+
+def _own_or(
+    own: str, plans: Mapping[str, Plan], every: str, plan: Plan | None, recipient: str
+) -> tuple[str, Plan | None]:
+    """A recipient's own plan, or that for all, with the name of the field that has it."""
+    return (own, plans[recipient]) if recipient in plans else (every, plan)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from mailgate.network import Address
 
 Speaks = Literal["smtp", "lmtp"]
 """a protocol"""
@@ -58,8 +60,41 @@ class Turns:
         object.__setattr__(self, "plans", plans)
 
 
-Plan = Step | tuple[Step, ...] | Turns
-"""What is done where a reply is due: one step, several after one another, or other ones each time"""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a plan that is a function is asked: something is due, and this is what the server knows."""
+
+    stage: str
+    """the field of `Script` whose plan is asked: `greeting`, `rcpt`, `outcomes` …"""
+    time: float
+    """Trio's"""
+    session: int
+    """the number of the connection at this server, from 1"""
+    peer: Address | None
+    """None: `handle` was not told"""
+    reverse_path: str = ""
+    """of MAIL; empty before it, too"""
+    parameters: tuple[str, ...] = ()
+    """of MAIL"""
+    recipient: str = ""
+    """at RCPT, and after the message where each recipient has a reply of its own"""
+    recipients: tuple[str, ...] = ()
+    """those accepted until now, in order, duplicates included"""
+    position: int = 0
+    """of `recipient` among `recipients`; at RCPT the one that it would get"""
+    size: int = 0
+    """octets of the message, without dot-stuffing; inside it, those received until now. 0 before it"""
+    sha256: str = ""
+    """hex digest of the message, after its dot"""
+    content: bytes = b""
+    """the message, cut to the server's `keep`, after its dot"""
+
+
+Decision = Callable[[Question], Step | tuple[Step, ...] | Turns | None]
+"""Decides by what the server is told; None is the usual reply. It must not raise"""
+
+Plan = Step | tuple[Step, ...] | Turns | Decision
+"""What is done where a reply is due: a step, several in turn, other ones each time, or what a function says"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +116,12 @@ class SlowReading:
 class During:
     """At the message's `at`-th byte, before its end, do what the plan says, then read on.
 
-    `During(100, "250 2.0.0 ok")` speaks early; `During(100, Close())` and `During(100, Reset())` break off.
+    `During(100, "250 2.0.0 ok")` speaks early; `During(100, Close())` and `During(100, Reset())` break off. The usual
+    thing to do there is nothing.
     """
 
     at: int
-    plan: Step | tuple[Step, ...]
+    plan: Plan
 
 
 BodyAction = StopReading | SlowReading | During
@@ -95,6 +131,7 @@ BodyAction = StopReading | SlowReading | During
 class Script:
     """The behaviour of a `ScriptedMTA`. None stands for the usual reply of a server that takes everything.
 
+    `Script(rcpt=lambda asked: "452 4.5.3 no" if asked.recipients else None)` takes one recipient at a time.
     Positions in the message count octets as they come over the wire, from 0.
     """
 

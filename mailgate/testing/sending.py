@@ -43,7 +43,7 @@ class Attempt:
     """the reply, or what happened instead, such as "connection lost" """
     state: State
     seconds: float
-    """from the connect until this was known"""
+    """until this was known, from the connect, or from the begin of a later transaction in the session"""
 
     def __str__(self) -> str:
         return f"{self.gateway} {self.stage.value}: {self.text} ({self.seconds:.3f} s)"

@@ -6,6 +6,7 @@ import operator
 import socket
 import struct
 from types import TracebackType
+from typing import Protocol, runtime_checkable
 
 import trio
 
@@ -172,12 +173,20 @@ def bounded_stream_pair(capacity: int = 65_536) -> tuple[BoundedStream, BoundedS
     return BoundedStream(back, there), BoundedStream(there, back)
 
 
+@runtime_checkable
+class Resettable(Protocol):
+    """A stream that can be closed abruptly."""
+
+    def reset(self) -> None:
+        """Close, and let the peer notice a reset. Does not wait."""
+
+
 async def reset(stream: trio.abc.Stream) -> None:
     """Close abruptly, so that the peer notices a reset (RST on TCP) instead of an orderly end.
 
     Streams that know no reset (unix sockets, TLS) are closed forcefully.
     """
-    if isinstance(stream, BoundedStream):
+    if isinstance(stream, Resettable):
         stream.reset()
     elif isinstance(stream, trio.SocketStream):
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import trio
+
+_Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,4 +47,14 @@ class Transcript:
 
 def shown(data: bytes) -> str:
     """Bytes of a line, readable: what is not printable ASCII is escaped."""
+    text = data.decode("latin-1")
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}" for byte in data)
+
+
+def remembered(records: list[_Record], record: _Record, limit: int | None) -> None:
+    """Add a record, and forget the oldest ones beyond the limit; None: there is none."""
+    records.append(record)
+    if limit is not None:
+        del records[: -limit or None]

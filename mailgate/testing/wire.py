@@ -39,6 +39,13 @@ class Wire:
         if not data:
             self.end = End.CLOSED
 
+    async def say(self, data: bytes) -> None:
+        """Just send, which is cheaper: for a few KiB that the peer will read before it says anything.
+
+        Raises BrokenResourceError when the peer has gone.
+        """
+        await self.stream.send_all(data)
+
     async def send(self, data: bytes) -> None:
         """Send, and receive meanwhile. Raises BrokenResourceError when the peer has gone."""
         broken: trio.BrokenResourceError | None = None

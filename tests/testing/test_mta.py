@@ -17,6 +17,7 @@ from mailgate.testing import (
     Delivered,
     During,
     MemoryNetwork,
+    Question,
     Raw,
     Reset,
     Script,
@@ -24,6 +25,7 @@ from mailgate.testing import (
     Silence,
     SlowReading,
     Speaks,
+    Step,
     StopReading,
     Turns,
     Violation,
@@ -359,6 +361,178 @@ async def test_a_transcript_reads_as_a_dialog(autojump_clock: MockClock) -> None
         "   3.000 mx#1 S: 250 2.0.0 taken\n"
         "   3.000 mx#1 -- closed by the client"
     )
+
+
+# Plans that are functions
+
+
+def _one_at_a_time(asked: Question) -> Step | None:
+    return "452 4.5.3 one at a time" if asked.recipients else None
+
+
+def _no_second_copy(asked: Question) -> Step | None:
+    return "552 5.2.2 twice" if asked.recipient in asked.recipients[: asked.position] else None
+
+
+TWICE = ENVELOPE.replace("b@x", "a@x")
+
+# The server | what it does | the dialog after EHLO
+DECISIONS = [
+    pytest.param(
+        "smtp",
+        Script(rcpt=_one_at_a_time),
+        MAIL + "S: 250...\n" + RCPT + "S: 250...\n" + RCPT + "S: 452...\nC: RSET\nS: 250...",
+        id="recipients",
+    ),
+    pytest.param(
+        "smtp",
+        Script(mail=lambda asked: None if asked.parameters else "530 5.7.0 say something"),
+        MAIL + "S: 530...\nC: RSET\nS: 250...\nC: MAIL FROM:<s@in.example> SIZE=5\nS: 250...",
+        id="parameters",
+    ),
+    pytest.param(
+        "smtp",
+        Script(dot=lambda asked: "554 5.6.0 spam" if b"Subject: 1" in asked.content else None),
+        ENVELOPE + BODY + "S: 554...",
+        id="content",
+    ),
+    pytest.param("lmtp", Script(dot=_no_second_copy), TWICE + BODY + "S: 250...\nS: 552...", id="position"),
+    pytest.param(
+        "lmtp",
+        Script(outcomes={"b@x.example": lambda asked: "451 no"}),
+        ENVELOPE + BODY + "S: 250...\nS: 451 no",
+        id="of-one-recipient",
+    ),
+    pytest.param(
+        "smtp",
+        Script(noop=lambda asked: Turns("250 1", "250 2")),
+        "C: NOOP\nS: 250 1\nC: NOOP\nS: 250 2",
+        id="turns",
+    ),
+    pytest.param("smtp", Script(noop=lambda asked: Delay(9)), "C: NOOP\nS+ 8.9\nS: 250...", id="delay-and-the-usual"),
+    pytest.param(
+        "smtp",
+        Script(body=(During(5, lambda asked: Close() if asked.reverse_path.startswith("s@") else None),)),
+        DATA + "S: 354...\nC! 12345\nS.",
+        id="in-the-body",
+    ),
+    pytest.param("smtp", Script(body=(During(5, lambda asked: None),)), TO_DOT + "S: 250...", id="nothing-in-the-body"),
+]
+
+
+@pytest.mark.parametrize(("protocol", "script", "dialog"), DECISIONS)
+async def test_decisions(protocol: Speaks, script: Script, dialog: str, autojump_clock: MockClock) -> None:
+    await _play(ScriptedMTA("mx", protocol, script), (EHLO if protocol == "smtp" else LHLO) + dialog)
+
+
+async def test_what_a_decision_is_asked(autojump_clock: MockClock) -> None:
+    asked: list[Question] = []
+    peer = TcpAddress("192.0.2.7", 4025)
+    ask = asked.append
+    mta = ScriptedMTA("mx", "lmtp", Script(greeting=ask, lhlo=ask, mail=ask, rcpt=ask, data=ask, dot=ask, rset=ask))
+    client, server = bounded_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mta.handle, server, peer)
+        async with client:
+            await play(client, LHLO + ENVELOPE + BODY + "S: 250...\nS: 250...\nC: RSET\nS: 250...")
+    both, known = ("a@x.example", "b@x.example"), Question(stage="rset", time=0, session=1, peer=peer)
+    mail = dataclasses.replace(known, reverse_path="s@in.example")
+    dot = dataclasses.replace(
+        mail, stage="dot", recipients=both, size=len(CONTENT), sha256=DELIVERED.sha256, content=CONTENT
+    )
+    assert asked == [
+        dataclasses.replace(known, stage="greeting"),
+        dataclasses.replace(known, stage="lhlo"),
+        dataclasses.replace(mail, stage="mail"),
+        dataclasses.replace(mail, stage="rcpt", recipient=both[0]),
+        dataclasses.replace(mail, stage="rcpt", recipient=both[1], recipients=both[:1], position=1),
+        dataclasses.replace(mail, stage="data", recipients=both),
+        dataclasses.replace(dot, recipient=both[0]),
+        dataclasses.replace(dot, recipient=both[1], position=1),
+        known,
+    ]
+
+
+# What it tells, and what it keeps
+
+
+async def test_it_tells_of_a_message_before_it_replies(autojump_clock: MockClock) -> None:
+    told: list[Delivered] = []
+    mta = ScriptedMTA("mx", script=Script(dot=Delay(9)), on_message=told.append)
+    client, server = bounded_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mta.handle, server)
+        async with client:
+            await play(client, EHLO + ENVELOPE + BODY + "S+ 8.9")
+            assert told == [DELIVERED]
+            await play(client, "S: 250 2.0.0 taken")
+    assert told == mta.messages
+
+
+@pytest.mark.parametrize(("remember", "kept"), [(None, [1, 2, 3]), (2, [2, 3]), (0, [])])
+async def test_how_much_it_remembers(remember: int | None, kept: list[int], autojump_clock: MockClock) -> None:
+    mta = ScriptedMTA("mx", remember=remember)
+    for number in (1, 2, 3):
+        await _play(mta, EHLO + DATA.replace("s@in", f"s{number}@in") + "S: 354...\nC: .\nS: 250...")
+    assert [message.reverse_path for message in mta.messages] == [f"s{number}@in.example" for number in kept]
+    assert [transcript.title for transcript in mta.sessions] == [f"mx#{number}" for number in kept]
+    assert mta.connections == 3
+
+
+# The final reply | what is seen of it | how many have the message then
+FINALS = [
+    pytest.param("250 ok", "S: 250 ok", 2, id="250"),
+    pytest.param("451 no", "S: 451 no", 0, id="451"),
+    pytest.param("550 no", "S: 550 no", 0, id="550"),
+    pytest.param(("421 no", Close()), "S: 421 no\nS.", 0, id="421"),
+    pytest.param(Close(), "S.", 2, id="none"),
+]
+
+
+@pytest.mark.parametrize(("final", "dialog", "taken"), FINALS)
+async def test_a_final_refusal_is_for_all(
+    final: Step | tuple[Step, ...], dialog: str, taken: int, autojump_clock: MockClock
+) -> None:
+    mta = ScriptedMTA("mx", script=Script(extensions=("PRDR",), prdr_end=final))
+    await _play(mta, PRDR_TO_DOT + f"S: 353...\nS: {TAKEN}\nS: {TAKEN}\n" + dialog)
+    assert len(mta.messages[0].taken) == taken
+
+
+# A client that waits | what it sees when it is dismissed
+IDLE = [
+    pytest.param("S: 220...", True, id="after-the-greeting"),
+    pytest.param(EHLO, True, id="after-EHLO"),
+    pytest.param(EHLO + ENVELOPE + BODY + "S: 250...", True, id="after-a-message"),
+    pytest.param(EHLO + MAIL + "S: 250...\nC: RSET\nS: 250...", True, id="after-RSET"),
+    pytest.param(EHLO + MAIL + "S: 250...", False, id="after-MAIL"),
+    pytest.param(EHLO + DATA + "S: 354...\nC! 12345", False, id="in-the-body"),
+]
+
+
+@pytest.mark.parametrize(("dialog", "idle"), IDLE)
+async def test_dismissal(dialog: str, idle: bool, autojump_clock: MockClock) -> None:
+    mta = ScriptedMTA("mx")
+    client, server = bounded_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mta.handle, server)
+        async with client:
+            await play(client, dialog)
+            await trio.testing.wait_all_tasks_blocked()
+            mta.dismiss("421 4.3.2 bye", Close())
+            await play(client, "S: 421 4.3.2 bye\nS." if idle else "S+ 1000")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_session_goes_on_after_words_that_do_not_end_it(autojump_clock: MockClock) -> None:
+    mta = ScriptedMTA("mx")
+    client, server = bounded_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mta.handle, server)
+        async with client:
+            await play(client, EHLO)
+            await trio.testing.wait_all_tasks_blocked()
+            mta.dismiss("250 well")
+            await play(client, "S: 250 well\nC: NOOP\nS: 250 2.0.0 ok" + QUIT)
 
 
 async def test_it_serves_real_sockets(nursery: trio.Nursery) -> None:

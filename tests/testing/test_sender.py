@@ -12,9 +12,11 @@ from trio.testing import MockClock
 
 from mailgate.network import TcpAddress
 from mailgate.testing import (
+    Attempt,
     Close,
     Delay,
     MemoryNetwork,
+    Patience,
     Plan,
     Raw,
     Reset,
@@ -167,7 +169,7 @@ async def test_prdr_is_not_asked_for_with_one_recipient(autojump_clock: MockCloc
 
 
 # What is done to gw1 | where it fails there | with which words | after how many seconds
-PATIENCE: list[tuple[str, Script, Callable[[MemoryNetwork], None], Stage, str, float]] = [
+WAITS: list[tuple[str, Script, Callable[[MemoryNetwork], None], Stage, str, float]] = [
     ("refused", Script(), lambda net: net.refuse(GW1), Stage.CONNECT, "[Errno 111] Connection refused: 10.0.0.1:24", 0),
     ("black-hole", Script(), lambda net: net.black_hole(GW1), Stage.CONNECT, "timed out after 30 s", 30),
     ("greeting", Script(greeting=Silence()), lambda net: None, Stage.GREETING, "timed out after 300 s", 300),
@@ -181,7 +183,7 @@ PATIENCE: list[tuple[str, Script, Callable[[MemoryNetwork], None], Stage, str, f
 
 
 @pytest.mark.parametrize(
-    ("script", "fault", "stage", "text", "seconds"), [pytest.param(*row, id=name) for name, *row in PATIENCE]
+    ("script", "fault", "stage", "text", "seconds"), [pytest.param(*row, id=name) for name, *row in WAITS]
 )
 async def test_how_long_it_waits_and_how_it_says_so(
     script: Script,
@@ -296,3 +298,158 @@ async def test_the_transcript_of_a_pipelined_message(autojump_clock: MockClock) 
         "S: 250 2.0.0 taken",
         "S: 250 2.0.0 taken",
     ]
+
+
+# Several transactions in one session
+
+
+async def _transactions(
+    site: Site, sender: ScriptedSender, *recipients: str, last: bool = False
+) -> tuple[list[str], list[str]]:
+    """One for each recipient: the texts told, and the dialog, without the messages and their replies."""
+    told: list[str] = []
+    async with sender.connect(GW1) as session:
+        for recipient in recipients:
+            told += [attempt.text for attempt in await session.transact(MESSAGE, [recipient], "s@x", last=last)]
+    await trio.testing.wait_all_tasks_blocked()
+    return told, [line for line in sender.transcripts[-1].dialog if line.startswith("C:")] if sender.transcripts else []
+
+
+HELLO, BODY = "C: EHLO sender.example", "C: [34 bytes with the dot]"
+
+
+def envelope(recipient: str) -> list[str]:
+    return ["C: MAIL FROM:<s@x>", f"C: RCPT TO:<{recipient}>", "C: DATA"]
+
+
+# What gw1 does | what the sender is told about a, and then about b | what it says
+SESSIONS = [
+    pytest.param(
+        Script(),
+        ["250 2.0.0 taken", "250 2.0.0 taken"],
+        [HELLO, *envelope(A), BODY, *envelope(B), BODY, "C: QUIT"],
+        id="taken",
+    ),
+    pytest.param(
+        Script(recipients=only(A, "550 no")),
+        ["550 no", "250 2.0.0 taken"],
+        [HELLO, *envelope(A)[:2], "C: RSET", *envelope(B), BODY, "C: QUIT"],
+        id="refused-at-RCPT",
+    ),
+    pytest.param(
+        Script(dot=Turns("451 no", "250 ok")),
+        ["451 no", "250 ok"],
+        [HELLO, *envelope(A), BODY, *envelope(B), BODY, "C: QUIT"],
+        id="refused-at-the-dot",
+    ),
+    pytest.param(
+        Script(recipients=only(A, "451 no"), rset="502 no"),
+        ["451 no", "502 no"],
+        [HELLO, *envelope(A)[:2], "C: RSET"],
+        id="no-RSET",
+    ),
+    pytest.param(Script(greeting="421 no"), ["421 no", "421 no"], [], id="greeting"),
+    pytest.param(Script(mail="421 no"), ["421 no", "421 no"], [HELLO, "C: MAIL FROM:<s@x>"], id="421"),
+    pytest.param(
+        Script(dot=("250 ok", Close())),
+        ["250 ok", "connection lost"],
+        [HELLO, *envelope(A), BODY, *envelope(B)[:1]],
+        id="closed-after-the-first",
+    ),
+]
+
+
+@pytest.mark.parametrize(("script", "told", "said"), SESSIONS)
+async def test_sessions(script: Script, told: list[str], said: list[str], autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        site = Site(nursery, "smtp", dataclasses.replace(script, extensions=()))
+        assert await _transactions(site, ScriptedSender(site.network), A, B) == (told, said)
+        assert site.network.open_streams == 0
+
+
+async def test_a_pipelined_session_says_rset_in_its_group(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        site = Site(nursery, "smtp", Script(recipients=only(A, "550 no")))
+        told, said = await _transactions(site, ScriptedSender(site.network, uses=("PIPELINING",)), A, B)
+    assert told == ["550 no", "250 2.0.0 taken"]
+    assert said == [HELLO, *envelope(A), "C: RSET", *envelope(B), BODY, "C: QUIT"]
+
+
+async def test_quit_ends_a_session(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        site = Site(nursery, "smtp", Script())
+        told, said = await _transactions(site, ScriptedSender(site.network, uses=("PIPELINING",)), A, B, last=True)
+    assert told == ["250 2.0.0 taken", "QUIT was said"]
+    assert said == [HELLO, *envelope(A), BODY, "C: QUIT"]
+
+
+async def test_a_session_that_could_not_be_opened(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        network = MemoryNetwork(nursery)
+        sender = ScriptedSender(network)
+        async with sender.connect(GW1) as session:
+            (attempt,) = await session.transact(MESSAGE, [A], "s@x")
+        assert (session.usable, session.transcript, attempt.stage) == (False, None, Stage.CONNECT)
+        assert attempt.text == "[Errno 111] Connection refused: 10.0.0.1:24"
+
+
+async def test_each_transaction_has_a_time_of_its_own(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        site = Site(nursery, "smtp", Script(greeting=Delay(5), dot=Delay(2)))
+        async with ScriptedSender(site.network).connect(GW1) as session:
+            (first,) = await session.transact(MESSAGE, [A], "s@x")
+            await trio.sleep(100)
+            (second,) = await session.transact(MESSAGE, [B], "s@x")
+    assert (first.seconds, second.seconds, session.transactions) == (7, 2, 2)
+
+
+async def test_a_fate_is_told_as_soon_as_it_is_known(autojump_clock: MockClock) -> None:
+    told: list[tuple[float, int, str]] = []
+
+    def tell(position: int, attempt: Attempt) -> None:
+        told.append((trio.current_time() - begin, position, attempt.text))
+
+    script = Script(recipients=only(B, "550 b"), outcomes={A: (Delay(3), "250 a"), C: (Delay(4), Close())})
+    async with trio.open_nursery() as nursery:
+        site = Site(nursery, "lmtp", script)
+        begin = trio.current_time()
+        async with ScriptedSender(site.network, protocol="lmtp").connect(GW1) as session:
+            await session.transact(MESSAGE, RECIPIENTS, "s@x", told=tell)
+    assert told == [(0, 1, "550 b"), (3, 0, "250 a"), (7, 2, "connection lost")]
+
+
+async def test_a_cancelled_session_is_closed_without_a_word(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        site = Site(nursery, "smtp", Script(dot=Silence()))
+        sender = ScriptedSender(site.network)
+        with trio.move_on_after(5):
+            await _transactions(site, sender, A)
+        assert sender.transcripts[0].dialog[-1] == BODY
+        assert site.network.open_streams == 0
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("rate", [4, 10, 1000])
+async def test_it_sends_at_a_rate(rate: float, autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        site = Site(nursery, "smtp", Script())
+        sending = await ScriptedSender(site.network, rate=rate).send(MESSAGE, [A], GATEWAYS)
+    assert sending.delivered == (A,)
+    assert sending.seconds == pytest.approx(31 / rate)
+
+
+async def test_a_slow_sender_is_not_impatient(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        site = Site(nursery, "smtp", Script())
+        sender = ScriptedSender(site.network, rate=0.01, patience=Patience(body=1))
+        assert (await sender.send(MESSAGE, [A], GATEWAYS)).delivered == (A,)
+
+
+@pytest.mark.parametrize(("remember", "kept"), [(None, 3), (2, 2), (0, 0)])
+async def test_how_much_it_remembers(remember: int | None, kept: int, autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        site = Site(nursery, "smtp", Script())
+        sender = ScriptedSender(site.network, remember=remember)
+        for _ in range(3):
+            assert len((await sender.send(MESSAGE, [A], GATEWAYS)).transcripts) == 1
+    assert len(sender.transcripts) == kept
