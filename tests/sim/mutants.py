@@ -1,0 +1,10 @@
+"""All mutants: for each checker, faults that it must find."""
+
+from __future__ import annotations
+
+from sim import mutants_dots, mutants_lasting, mutants_replies
+from sim.mutant import Mutant
+
+__all__ = ["MUTANTS", "Mutant"]
+
+MUTANTS: tuple[Mutant, ...] = (*mutants_replies.MUTANTS, *mutants_dots.MUTANTS, *mutants_lasting.MUTANTS)

@@ -1,0 +1,146 @@
+"""Promises 4 and 5: what is committed, how often, and what becomes of unknown outcomes. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from sim.evidence import INSTANT, Evidence, FromClient, Heard, or_never
+from sim.records import Copy, Finding, History
+
+COMPLETE = "only_complete_messages_are_committed"
+ONE = "one_next_hop_takes_it"
+UNKNOWN = "unknown_is_told_and_logged"
+
+# 4. Only complete messages
+
+
+def only_complete_messages_are_committed(evidence: Evidence) -> Iterator[Finding]:
+    """A dot is written upstream only once the client's own has come in, behind what that client sent.
+
+    Evidence is the time at which the client's dot was in the gateway's host, not later than that of ours, and the
+    digests of what was in front of either; and whatever a receiver has put into a mailbox is the whole message. What
+    receivers saw gateways do against the protocol counts here: line ends and dots are how a message's end is told.
+    """
+    for handed in evidence.handed:
+        own = handed.transaction
+        if own.dot_written is None:
+            continue
+        arrived = min((or_never(given.transaction.dot_arrived) for given in handed.givers), default=None)
+        what = None
+        if arrived is None:
+            what = "a dot was written for no client's transaction"
+        elif arrived > own.dot_written + INSTANT:
+            what = "a dot was written before the client's own had come in"
+        elif own.digest not in {given.transaction.digest for given in handed.givers}:
+            what = "another message was sent than the client's"
+        if what is not None:
+            yield Finding(COMPLETE, f"<{own.reverse_path}>: {what}", own.dot_written, handed.session.number)
+    for copy in half(evidence.history):
+        yield Finding(COMPLETE, f"{copy.message}: <{copy.recipient}> has something else", copy.time)
+    for violation in evidence.history.violations:
+        yield Finding(COMPLETE, f"a receiver saw: {violation}", evidence.history.ended)
+
+
+def half(history: History) -> Iterator[Copy]:
+    """Copies whose content is not that of their message."""
+    for copy in history.copies:
+        message = history.messages.get(copy.message)
+        if message is None or message.digest != copy.digest:
+            yield copy
+
+
+# 5. Once
+
+
+def one_next_hop_takes_it(evidence: Evidence) -> Iterator[Finding]:
+    """Within a client's transaction the dot is written at most once for each recipient, whatever came of it.
+
+    Evidence is the upstream transactions in which the gateway wrote a dot: together they have no address more often
+    than the client has been told 250 for it at RCPT. So a recipient that was put off there has no dot either.
+    """
+    for given in evidence.given:
+        dotted = given.dotted
+        if not dotted:
+            continue
+        allowed = Counter(given.accepted)
+        written = Counter(mailbox for handed in dotted for mailbox in handed.accepted)
+        for mailbox, times in written.items():
+            if times > allowed[mailbox]:
+                last = dotted[-1].transaction.dot_written
+                what = f"<{mailbox}>: accepted {allowed[mailbox]} times, and the dot was written {times} times"
+                yield Finding(ONE, what, or_never(last), given.session.number)
+
+
+def unknown_is_told_and_logged(evidence: Evidence) -> Iterator[Finding]:
+    """An outcome that the gateway cannot have heard is told as 4xx, and the line that ends its transaction says so.
+
+    Evidence is a dot that was written upstream, and a reply to it that never arrived, or not before the gateway had
+    closed. (A reply that arrived in the moment of a reset may have been heard or not.) It is told if the client is
+    there to be told: whether a reply is missing is another promise's. It is logged in any case, once all replies are
+    written or the session is over, or 600 s after the dot, if the gateway lived until a second later.
+    """
+    logged = _logged(evidence)
+    for given in evidence.given:
+        unknown = Counter(
+            mailbox
+            for handed in given.dotted
+            for index, mailbox in enumerate(handed.accepted)
+            if len(handed.givers) == 1 and handed.heard(index) is Heard.NO
+        )
+        if unknown:
+            yield from _untold(given, unknown)
+            yield from _unlogged(evidence, given, unknown, logged)
+
+
+def _untold(given: FromClient, unknown: Mapping[str, int]) -> Iterator[Finding]:
+    told: dict[str, list[int | None]] = defaultdict(list)
+    for index, mailbox in enumerate(given.accepted):
+        said = given.told(index)
+        told[mailbox].append(said.kind if said is not None else None)
+    for mailbox, times in unknown.items():
+        if None not in told[mailbox] and told[mailbox].count(4) < times:
+            what = f"<{mailbox}>: the outcome was unknown {times} times, and told as {told[mailbox]}"
+            yield _finding(given, what)
+
+
+_GRACE = 1.0
+"""seconds from the last reply, or the end of the session, until the line is written"""
+
+_AT_LAST = 600.0
+"""seconds from the dot until every outcome is settled, whoever is there"""
+
+
+def _logged(evidence: Evidence) -> Mapping[tuple[str, int, str], Sequence[str]]:
+    """(gateway, life, id) → the outcomes in the lines that end its transactions."""
+    outcomes: dict[tuple[str, int, str], list[str]] = defaultdict(list)
+    for line in evidence.history.log:
+        listed = line.fields.get("outcomes")
+        if isinstance(listed, list | tuple):
+            outcomes[line.gateway, line.life, str(line.fields.get("id"))] += map(str, listed)
+    return outcomes
+
+
+def _unlogged(
+    evidence: Evidence,
+    given: FromClient,
+    unknown: Mapping[str, int],
+    logged: Mapping[tuple[str, int, str], Sequence[str]],
+) -> Iterator[Finding]:
+    served = given.served
+    name = evidence.ids.get(served.session.number)
+    dot = or_never(given.transaction.dot_arrived)
+    until = min(given.over, dot + _AT_LAST) + _GRACE
+    if name is None or min(served.life_ended, evidence.history.ended) < until:
+        return
+    lines = logged.get((served.gateway, served.life, name), [])
+    for mailbox, times in unknown.items():
+        found = sum(line.startswith(f"{mailbox} unknown:") for line in lines)
+        if found < times:
+            yield _finding(given, f"<{mailbox}>: the outcome was unknown, and the log does not say so")
+
+
+def _finding(given: FromClient, what: str) -> Finding:
+    own = given.transaction
+    time = own.outcomes[-1].written if own.outcomes else or_never(own.dot_arrived)
+    return Finding(UNKNOWN, what, time, given.session.number)

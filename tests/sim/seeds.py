@@ -1,0 +1,15 @@
+"""What a seed is made to do, as a task for other processes; the sizes by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sim.records import Summary
+from sim.run import CALM, SMALL, STANDARD, Size, simulate
+
+SIZES: Mapping[str, Size] = {"standard": STANDARD, "small": SMALL, "calm": CALM}
+
+
+def summary_of(size: str, seed: int) -> Summary:
+    """Run a seed of that size."""
+    return simulate(seed, SIZES[size]).summary
