@@ -38,8 +38,8 @@ check: $(VENV)/.installed  ## formatting, lint, structured-concurrency lint, typ
 lab: $(VENV)/.installed  ## real mail servers in a virtual network, as root on Debian; ONLY=... for a part
 	PYTHONPATH=tests $(BIN)/python -m lab $(if $(ONLY),--only='$(ONLY)',--results=docs/results.md)
 
-sim: $(VENV)/.installed  ## gateways in a simulated network that breaks: SEEDS=200 FIRST=1 JOBS=2; SEED=17 TRACE=1 replays one
-	$(SIM) $(if $(SEED),replay $(SEED) $(if $(TRACE),--trace) $(if $(MESSAGE),--message=$(MESSAGE)) \
+sim: $(VENV)/.installed  ## gateways in a simulated network that breaks: SEEDS=200; SEED=17 TRACE=1 replays one (docs/testing.md)
+	$(if $(SEED),,$(if $(MESSAGE)$(ID)$(TRACE),$(error MESSAGE, ID and TRACE are about one seed: give SEED=, too)))$(SIM) $(if $(SEED),replay $(SEED) $(if $(TRACE),--trace) $(if $(MESSAGE),--message=$(MESSAGE)) \
 		$(if $(ID),--id=$(ID)),run --seeds=$(SEEDS) --first=$(FIRST) $(if $(JOBS),--jobs=$(JOBS)) \
 		$(if $(FIGURES),--figures=$(FIGURES))) --size=$(SIZE)
 
@@ -64,8 +64,8 @@ sim-cost: $(VENV)/.installed  ## what a delivery costs in the simulation, in CPU
 mutants: $(VENV)/.installed  ## faults planted in the gateway: do the simulation's checkers notice each of them?
 	$(SIM) mutants $(if $(JOBS),--jobs=$(JOBS))
 
-study: $(VENV)/.installed  ## how mailgate and other designs compare in a simulated network whose parts fail
-	PYTHONPATH=tests $(BIN)/python -m sim.study
+study: $(VENV)/.installed  ## how mailgate and other designs compare when parts of a network fail: writes docs/availability.md
+	PYTHONPATH=tests $(BIN)/python -m sim.study $(if $(JOBS),--jobs=$(JOBS))
 
 bench: $(VENV)/.installed  ## what routing and health decisions cost per recipient, against the goal
 	$(BIN)/python tests/bench/decisions.py

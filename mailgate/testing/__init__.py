@@ -28,9 +28,9 @@ from mailgate.testing.script import (
     Turns,
 )
 from mailgate.testing.sender import USES, ScriptedSender
-from mailgate.testing.sender_session import SenderSession
+from mailgate.testing.sender_session import SenderSession, Told
 from mailgate.testing.sending import Attempt, Fate, Patience, Sending, Stage, State
-from mailgate.testing.streams import BoundedStream, bounded_stream_pair, reset
+from mailgate.testing.streams import BoundedStream, Resettable, bounded_stream_pair, reset
 from mailgate.testing.transcript import Line, Transcript
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "Question",
     "Raw",
     "Reset",
+    "Resettable",
     "Script",
     "ScriptedMTA",
     "ScriptedSender",
@@ -71,6 +72,7 @@ __all__ = [
     "State",
     "Step",
     "StopReading",
+    "Told",
     "Transcript",
     "Turns",
     "Violation",

@@ -51,7 +51,7 @@ class SenderSession:
     """A connection to a gateway: `async with sender.connect(gateway) as session: await session.transact(…)`.
 
     It is opened on entering; whether that succeeded is told by the first transaction, as all else that goes wrong.
-    Leaving says QUIT, if it can still be understood, and closes.
+    Leaving says QUIT, if it can still be understood, and closes. A transaction that is cancelled ends the session.
     """
 
     def __init__(self, sender: ScriptedSender, gateway: Address) -> None:
@@ -64,10 +64,10 @@ class SenderSession:
         """None until it is connected"""
         self._sender = sender
         self._stage = Stage.CONNECT
-        self._failure = ""
+        self._failure = ""  # why no other transaction can be begun
         self._offered: tuple[str, ...] = ()
         self._clean = True  # no transaction is under way for the gateway
-        self._scope = trio.CancelScope()
+        self._inside = False  # a transaction, under way or cancelled
         self._patience = 0.0
 
     async def __aenter__(self) -> SenderSession:
@@ -100,9 +100,12 @@ class SenderSession:
         if self.transcript is None:
             return
         async with self._wire.stream:
-            if self.usable and self._stage is not Stage.CONNECT:
+            if self._inside and not self._failure:
+                # In QUIT's place, which might be a part of a message: where the scheduler is seeded, checkpoints count.
+                await trio.lowlevel.checkpoint()
+            elif self.usable and self._stage is not Stage.CONNECT:
                 await self._say_quit()
-            self.usable = False
+            self.usable = self._inside = False
 
     async def _say_quit(self) -> None:
         """Its reply is not waited for."""
@@ -126,30 +129,30 @@ class SenderSession:
 
         All lines of the message must end in CRLF (else ValueError). `last`: no other transaction will follow; with
         PIPELINING, QUIT then goes out right behind the dot. `told`: what to call at once as each fate is known.
+        Cancelled, it leaves the gateway inside a transaction: the session is not usable any more.
         """
         if self.transactions:
             self._begin = trio.current_time()
         self.transactions += 1
         transaction = _Transaction(self, message, recipients, reverse_path, last=last, told=told)
+        usable, self.usable = self.usable, False  # until this one has come to its end
+        self._inside = True
+        self._scope = trio.CancelScope()
         try:
             with self._scope as scope:
-                if not self.usable:
-                    raise _Ended(self._failure)
+                if not usable:
+                    raise _Ended(self._failure or "the session has ended")
                 if self._stage is Stage.CONNECT:
                     await self._greet()
                 await transaction.run()
         except _Ended as end:
-            self._fail(end.text)
+            self._failure = end.text
             transaction.settle(end.text, end.state)
         if scope.cancelled_caught:
-            self._fail(f"timed out after {self._patience:g} s")
+            self._failure = f"timed out after {self._patience:g} s"
             transaction.settle(self._failure, State.DEFERRED)
-        self._scope = trio.CancelScope()
+        self.usable, self._inside = not self._failure, False
         return transaction.made
-
-    def _fail(self, text: str) -> None:
-        self.usable = False
-        self._failure = text
 
     async def _greet(self) -> None:
         patience = self._sender.patience
@@ -203,7 +206,7 @@ class SenderSession:
         while lines[-1][3:4] == "-":
             lines.append(await self._reply_line())
         if lines[-1].startswith("421"):
-            self._fail(lines[-1])  # it closes, whatever it goes on to say (RFC 5321 section 3.8)
+            self._failure = lines[-1]  # it closes, whatever it goes on to say (RFC 5321 section 3.8)
         return "\n".join(lines)
 
     async def _reply_line(self) -> str:
@@ -266,7 +269,9 @@ class _Transaction:
         """The positions whose fate in this session is not known yet."""
         return [position for position, attempt in enumerate(self._attempts) if attempt is None]
 
-    _accepted = _open  # once all RCPT replies are in
+    def _accepted(self) -> list[int]:
+        """The positions that RCPT took; to be asked when all replies to RCPT are in."""
+        return self._open()
 
     async def run(self) -> None:
         session = self._session
@@ -281,7 +286,7 @@ class _Transaction:
             # DATA was in the group; an empty message for nobody ends it. Its reply is not worth waiting for.
             await session._send(b".\r\n", answered=False)
             await session._command("QUIT")
-            session._fail("QUIT was said")
+            session._failure = "QUIT was said"
 
     # Before the message.
 
@@ -370,7 +375,7 @@ class _Transaction:
         if self._last and session._can("PIPELINING"):
             session._add("C", "QUIT")
             await session._send(b".\r\nQUIT\r\n", answered=True)
-            session._fail("QUIT was said")
+            session._failure = "QUIT was said"
         else:
             await session._send(b".\r\n", answered=False)
         await self._dot_replies()

@@ -175,7 +175,7 @@ def bounded_stream_pair(capacity: int = 65_536) -> tuple[BoundedStream, BoundedS
 
 @runtime_checkable
 class Resettable(Protocol):
-    """A stream that can be closed abruptly."""
+    """A stream that can be closed abruptly; `reset` makes use of it."""
 
     def reset(self) -> None:
         """Close, and let the peer notice a reset. Does not wait."""
@@ -184,7 +184,8 @@ class Resettable(Protocol):
 async def reset(stream: trio.abc.Stream) -> None:
     """Close abruptly, so that the peer notices a reset (RST on TCP) instead of an orderly end.
 
-    Streams that know no reset (unix sockets, TLS) are closed forcefully.
+    Any stream with a synchronous `reset()` (`Resettable`) is told so. Others that are no TCP socket (unix sockets,
+    TLS) know no reset: they are closed forcefully.
     """
     if isinstance(stream, Resettable):
         stream.reset()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -41,10 +42,16 @@ def main() -> None:
 @click.option("--first", default=1, show_default=True, help="The first of them.")
 @_jobs
 @_size
-@click.option("--limit", default=pool.LIMIT, show_default=True, help="Seconds that a seed may take.")
+@click.option(
+    "--limit",
+    type=click.FloatRange(min=0, min_open=True),
+    default=pool.LIMIT,
+    show_default=True,
+    help="Seconds that a seed may take.",
+)
 @click.option(
     "--figures",
-    type=click.Path(path_type=Path, exists=True),
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, writable=True),
     help="A page that the figures go into, unless a seed came to no end.",
 )
 def run(seeds: int, first: int, jobs: int | None, size: str, limit: float, figures: Path | None) -> None:
@@ -53,6 +60,8 @@ def run(seeds: int, first: int, jobs: int | None, size: str, limit: float, figur
     Exit status 0 if every promise held, 1 if not.
     """
     jobs = jobs or _cores()
+    if figures is not None:
+        _see_that_they_fit(figures)
     done: list[Summary] = []
     broken: list[Broken] = []
     out = report.console()
@@ -88,6 +97,14 @@ def run(seeds: int, first: int, jobs: int | None, size: str, limit: float, figur
     if figures is not None and not broken:
         figures.write_text(report.put(figures.read_text(), _command(seeds, first, size), report.block(made)))
     sys.exit(1 if made.failing else 0)
+
+
+def _see_that_they_fit(page: Path) -> None:
+    """Before the run, not behind it. Raises UsageError."""
+    try:
+        report.put(page.read_text(), "", "")
+    except ValueError as error:
+        raise click.UsageError(f"{page}: {error}; put these two lines where the figures go") from None
 
 
 def _cores() -> int:
@@ -143,7 +160,10 @@ def repeated(seed: int, interpreters: Sequence[str], size: str) -> None:
     Exit status 1 if it is not; then the first line that differs is shown.
     """
     runs = [repeat.Run(interpreter, hashing) for interpreter in interpreters for hashing in repeat.HASH_SEEDS]
-    told = [repeat.digest(one, seed, size) for one in runs]
+    try:
+        told = [repeat.digest(one, seed, size) for one in runs]
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise click.ClickException(f"{error}; is it a Python that has mailgate's test requirements?") from None
     for one, digested in zip(runs, told, strict=True):
         click.echo(f"{digested}  {one}")
     other = next((one for one, digested in zip(runs, told, strict=True) if digested != told[0]), None)

@@ -19,6 +19,7 @@ from mailgate.network import Answer, NoAnswer, TcpAddress
 from sim.internet import Host, Internet
 from sim.records import Fault, History, Hit, Kind, Phase, Session, Side
 from sim.tcp import Connection, Way
+from sim.temper import poisoned
 
 _IN_SESSION = tuple(phase for phase in Phase if phase not in (Phase.CONNECT, Phase.OVER))
 _ALWAYS = (Phase.CONNECT, *_IN_SESSION)
@@ -72,13 +73,13 @@ _KIND_WEIGHTS: Mapping[Kind, float] = {
 """the same by kind"""
 
 _POISONED = {
-    "poison-mail": Phase.MAIL,
-    "poison-rcpt": Phase.RCPT,
-    "poison-data": Phase.DATA,
-    "poison-body": Phase.BODY,
-    "poison-dot": Phase.AFTER_DOT,
+    "mail": Phase.MAIL,
+    "rcpt": Phase.RCPT,
+    "data": Phase.DATA,
+    "body": Phase.BODY,
+    "dot": Phase.AFTER_DOT,
 }
-"""how a stranger's reverse-path begins, and where that makes a server fail"""
+"""the stages at which strangers make servers fail (`sim.temper`), and where a session is then"""
 
 
 class Overloadable(Protocol):
@@ -202,13 +203,12 @@ class Injector:
     # What it does
 
     def outage(self, kind: Kind, target: str, until: float) -> None:
-        """Break a network, a host, or an address, from now on until then."""
+        """Break a network, a host, or an address, from now on until then. Raises KeyError for other kinds."""
         {
             Kind.BLACK_HOLE: self._cut,
             Kind.REFUSED: self._refuse,
             Kind.CRASH: self._crash,
             Kind.GATEWAY_CRASH: self._crash,
-            Kind.OVERLOAD: self._overload,
             Kind.NO_SOURCE: self._lose,
         }[kind](kind, target, until)
 
@@ -321,10 +321,10 @@ class Injector:
                 self._hit(kind, session)
 
     def _look_for_strangers(self, session: Session) -> None:
-        reverse_path = session.transactions[-1].reverse_path
-        for prefix, phase in _POISONED.items():
-            if phase is session.phase and reverse_path.startswith(prefix):
-                self._history.hits.append(Hit(Kind.STRANGER, phase, Side.UPSTREAM, session.number, trio.current_time()))
+        stage = poisoned(session.transactions[-1].reverse_path)
+        if stage and _POISONED[stage] is session.phase:
+            now = trio.current_time()
+            self._history.hits.append(Hit(Kind.STRANGER, session.phase, Side.UPSTREAM, session.number, now))
 
     # What it writes down
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import cast
 
 import structlog
@@ -33,7 +35,11 @@ class GatewayProgram:
 
     async def run(self, network: Network) -> None:
         """Serve until `stop`, then drain. What is left then is in the history."""
-        gateway = Gateway(settings(self._topology, self.name), network, self._logger(self._host.life))
+        gateway = Gateway(
+            settings(self._topology, self.name),
+            network,
+            recording(logging.DEBUG, partial(self._record, self._host.life)),
+        )
         listeners = {listener.name: listener for listener in gateway.settings.listeners}
         with trio.CancelScope() as everything:
             async with trio.open_nursery() as sessions:  # ends by itself
@@ -41,7 +47,7 @@ class GatewayProgram:
                 async with trio.open_nursery() as accepting:  # ends by being cancelled
                     for listener, address in binds(self._topology, self.name):
                         incoming = await network.listen(address)
-                        accepting.start_soon(self._accept, gateway, listeners[listener], incoming, sessions)
+                        accepting.start_soon(accept, gateway, listeners[listener], incoming, sessions)
                     await self._stopping.wait()
                     accepting.cancel_scope.cancel()
                 everything.deadline = trio.current_time() + PATIENCE
@@ -55,26 +61,34 @@ class GatewayProgram:
         self._stopping.set()
         await self._stopped.wait()
 
-    async def _accept(self, gateway: Gateway, listener: Listener, incoming: Incoming, sessions: trio.Nursery) -> None:
-        async with incoming:
-            while True:
-                stream, peer, _ = await incoming.accept()
-                sessions.start_soon(gateway.serve, listener, stream, peer)
-
-    def _logger(self, life: int) -> FilteringBoundLogger:
-        def record(_: object, level: str, event: EventDict) -> EventDict:
-            if (
-                not self._host.up
-            ):  # a process that was killed says nothing more, and Python's `finally` is not its doing
-                raise structlog.DropEvent
-            fields = {key: _plain(value) for key, value in event.items()} | {"log_level": level}
+    def _record(self, life: int, event: Mapping[str, object]) -> None:
+        if self._host.up:  # a process that was killed says nothing more, and Python's `finally` is not its doing
+            fields = {key: _plain(value) for key, value in event.items()}
             self._history.log.append(Logged(self.name, life, trio.current_time(), fields))
-            raise structlog.DropEvent
 
-        logger = structlog.wrap_logger(
-            None, processors=[record], wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG)
-        )
-        return cast(FilteringBoundLogger, logger.bind())
+
+async def accept(gateway: Gateway, listener: Listener, incoming: Incoming, sessions: trio.Nursery) -> None:
+    """Have the gateway serve whoever comes, in that nursery, until cancelled."""
+    async with incoming:
+        while True:
+            stream, peer, _ = await incoming.accept()
+            sessions.start_soon(gateway.serve, listener, stream, peer)
+
+
+def recording(least: int, record: Callable[[Mapping[str, object]], None]) -> FilteringBoundLogger:
+    """A logger that prints nothing: `record` is given each event of that level (as in `logging`) and above.
+
+    The level's name is the event's last field, `log_level`.
+    """
+
+    def process(_: object, level: str, event: EventDict) -> EventDict:
+        record({**event, "log_level": level})
+        raise structlog.DropEvent
+
+    logger = structlog.wrap_logger(
+        None, processors=[process], wrapper_class=structlog.make_filtering_bound_logger(least)
+    )
+    return cast(FilteringBoundLogger, logger.bind())
 
 
 def _plain(value: object) -> object:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sim.evidence import INSTANT, Evidence, FromClient, ToNextHop, domain_of, or_never
 from sim.expectations import Site
 from sim.records import Attempt, Finding, History, Message, Phase, Said, Session, Settled, Side
+from sim.schedules import bound
 
 PROMISE = "mail_arrives_in_time"
 
@@ -180,7 +181,7 @@ class _Story:
             return math.inf
         time = works + RUN
         for _ in range(runs):
-            time += RUN + schedule.gap(time - self._message.submitted)
+            time = bound(schedule, self._message.submitted, time, RUN)
         return time
 
     def _quiet(self, run: _Run) -> bool:

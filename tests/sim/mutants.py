@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from sim import mutants_dots, mutants_lasting, mutants_replies
+from sim import mutants_dots, mutants_lasting, mutants_quiet, mutants_replies
 from sim.mutant import Mutant
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS: tuple[Mutant, ...] = (*mutants_replies.MUTANTS, *mutants_dots.MUTANTS, *mutants_lasting.MUTANTS)
+MUTANTS: tuple[Mutant, ...] = (
+    *mutants_replies.MUTANTS,
+    *mutants_dots.MUTANTS,
+    *mutants_lasting.MUTANTS,
+    *mutants_quiet.MUTANTS,
+)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sim.content import content, digest
 from sim.records import Kind, Message
 from sim.site import INSIDE_DOMAINS, OUTSIDE_DOMAINS, STRANGER, Topology
+from sim.temper import STAGES, poison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +81,6 @@ def draw(seed: int, size: Size) -> Plan:
 _INSIDE_SENDERS = ("isend1", "isend1", "isend2", "isend3")
 _OUTSIDE_SENDERS = ("osend1", "osend1", "osend2", "osend3", "osend4")
 
-_POISON = ("poison-mail", "poison-rcpt", "poison-data", "poison-body", "poison-dot")
-
 _USERS = (
     (0.86, "u"),
     (0.89, "no-u"),
@@ -123,7 +122,7 @@ def _strangers(chance: random.Random, size: Size, name: str, octets: int, time: 
         recipients = [_recipient(chance, size, chance.choice(OUTSIDE_DOMAINS)) for _ in range(chance.randint(1, 3))]
         return _made(name, STRANGER, f"{name}@{STRANGER}.example", recipients, octets, time, foreign=True)
     recipients = [_recipient(chance, size, chance.choice(INSIDE_DOMAINS)) for _ in range(chance.randint(1, 3))]
-    reverse_path = f"{chance.choice(_POISON)}-{name}@{STRANGER}.example"
+    reverse_path = f"{poison(chance.choice(STAGES))}-{name}@{STRANGER}.example"
     return _made(name, STRANGER, reverse_path, recipients, octets, time, foreign=True)
 
 

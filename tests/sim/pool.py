@@ -78,12 +78,9 @@ class _Worker:
     def __init__(self, context: SpawnContext, task: Task, seed: int) -> None:
         self.results, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, task), daemon=True)
-        # A terminal sends its Ctrl-C to all processes. This one has to hear it, and ends the others.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process.start()
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             theirs.close()
         self.begin(seed)
 
@@ -120,6 +117,8 @@ class _Worker:
 
 def _work(seeds: Connection, task: Task) -> None:
     """Do one seed after the other, until nobody is there any more to hear of them."""
+    # A terminal sends its Ctrl-C to all processes. The one that started us has to hear it, and ends us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(EOFError, OSError):
         while True:
             seed = seeds.recv()

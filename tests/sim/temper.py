@@ -18,7 +18,10 @@ from mailgate.testing import EXTENSIONS, Question, Speaks
 UNKNOWN, BUSY, FULL = "no-", "busy-", "full-"
 """how local parts begin"""
 
-_POISON = re.compile(r"poison-(mail|rcpt|data|body|dot)\b")
+STAGES = ("mail", "rcpt", "data", "body", "dot")
+"""at which a stranger makes servers fail: fields of `mailgate.testing.Script`"""
+
+_POISON = re.compile(rf"poison-({'|'.join(STAGES)})\b")
 _MESSAGE = re.compile(r"m\d+(?=@|$)")
 
 
@@ -76,8 +79,13 @@ def picked(share: float, *about: str) -> bool:
     return _number(*about) / 2**64 < share
 
 
+def poison(stage: str) -> str:
+    """How a reverse-path begins that makes a server fail at that stage."""
+    return f"poison-{stage}"
+
+
 def poisoned(reverse_path: str) -> str:
-    """The stage at which it makes a server fail: a field of `mailgate.testing.Script`; empty: none."""
+    """The stage at which it makes a server fail; empty: none."""
     found = _POISON.search(reverse_path)
     return found[1] if found else ""
 

@@ -210,6 +210,12 @@ async def down(world: World) -> object:
     return len(world.events("path_down"))
 
 
+async def quietly_down(world: World) -> object:
+    """Paths that a transaction has marked, by the log and in truth."""
+    said = await down(world)
+    return said, sum(path.down_since is not None for path in world.gateway._shared.health.records().paths)
+
+
 # The table
 
 
@@ -302,6 +308,7 @@ CASES: dict[str, Case] = {
         ((NOT_FOUND,), (TAKEN,)),
         ((NOT_FOUND,), (NOT_FOUND,)),
     ),
+    "outages are kept quiet": Case(one(Script(mail="550 5.1.0 no")), quietly_down, (0, 0), (0, 1)),
 }
 
 

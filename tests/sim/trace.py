@@ -62,6 +62,8 @@ def tell(history: History, findings: Sequence[Finding], *, name: str = "", messa
             about.setdefault(story, []).append(finding)
     if name:
         chosen = [story for story in stories.all if story.id == name]
+        if not chosen:
+            yield f"There is no session {escaped(name)}."
     elif message:
         yield from _message(history, message)
         chosen = stories.of_message(message)

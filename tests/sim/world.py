@@ -129,7 +129,7 @@ class World:
             if host.streams or host.tasks:
                 self.history.left.append(f"{host.name}: {host.streams} connections, tasks: {host.tasks}")
         files = _descriptors() - self._descriptors
-        if files:
+        if files > 0:  # fewer: what somebody else had left was collected meanwhile
             self.history.left.append(f"{files} files")
 
 

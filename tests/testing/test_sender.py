@@ -429,6 +429,47 @@ async def test_a_cancelled_session_is_closed_without_a_word(autojump_clock: Mock
         nursery.cancel_scope.cancel()
 
 
+# What gw1 does | bytes of the message per second | what has been said when the transaction is cancelled, after 5 s
+CANCELLED = [
+    pytest.param(Script(greeting=Silence()), None, [], id="greeting"),
+    pytest.param(Script(rcpt=Silence()), None, [HELLO, *envelope(A)[:2]], id="RCPT"),
+    pytest.param(Script(), 4, [HELLO, *envelope(A)], id="inside-the-message"),
+    pytest.param(Script(dot=Silence()), None, [HELLO, *envelope(A), BODY], id="dot"),
+]
+
+
+@pytest.mark.parametrize(("script", "rate", "said"), CANCELLED)
+async def test_a_session_ends_with_a_cancelled_transaction(
+    script: Script, rate: float | None, said: list[str], autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        site = Site(nursery, "smtp", dataclasses.replace(script, extensions=()))
+        sender = ScriptedSender(site.network, rate=rate)
+        async with sender.connect(GW1) as session:
+            with trio.move_on_after(5):
+                await session.transact(MESSAGE, [A], "s@x")
+            assert not session.usable
+            (attempt,) = await session.transact(MESSAGE, [B], "s@x")
+        await trio.testing.wait_all_tasks_blocked()
+        assert (attempt.text, attempt.state) == ("the session has ended", State.DEFERRED)
+        assert [line for line in sender.transcripts[0].dialog if line.startswith("C:")] == said
+        assert site.network.open_streams == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_session_closed_inside_a_message_does_not_say_quit(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        site = Site(nursery, "smtp", Script(extensions=()))
+        sender = ScriptedSender(site.network, rate=4)
+        async with sender.connect(GW1) as session:
+            with trio.move_on_after(5):
+                await session.transact(MESSAGE, [A], "s@x")
+        await trio.testing.wait_all_tasks_blocked()
+        assert sender.transcripts[0].dialog[-1] == "S: 354 go ahead"
+        assert site.gateways[0].unfinished == 1
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("rate", [4, 10, 1000])
 async def test_it_sends_at_a_rate(rate: float, autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:

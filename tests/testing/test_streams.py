@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from mailgate.testing import BoundedStream, bounded_stream_pair, reset
+from mailgate.testing import BoundedStream, Resettable, bounded_stream_pair, reset
 
 CAPACITIES = [1, 64, 65_536]
 
@@ -143,6 +143,45 @@ async def test_a_reset_wakes_who_is_blocked(blocked: Callable[[BoundedStream], A
         nursery.start_soon(expect_reset)
         await trio.testing.wait_all_tasks_blocked()
         left.reset()
+
+
+class _Wrapped(trio.abc.Stream):
+    """Somebody else's stream around another one."""
+
+    def __init__(self, inner: BoundedStream) -> None:
+        self.inner = inner
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.inner.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self.inner.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+class _Abrupt(_Wrapped):
+    def reset(self) -> None:
+        self.inner.reset()
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "abruptly"), [pytest.param(_Abrupt, True, id="reset"), pytest.param(_Wrapped, False, id="no-reset")]
+)
+async def test_any_stream_with_a_reset_is_reset(wrapped: type[_Wrapped], abruptly: bool) -> None:
+    left, right = bounded_stream_pair(64)
+    stream = wrapped(left)
+    assert isinstance(stream, Resettable) == abruptly
+    await reset(stream)
+    if abruptly:
+        with pytest.raises(trio.BrokenResourceError):
+            await right.receive_some()
+    else:
+        assert await right.receive_some() == b""
 
 
 async def test_reset_of_a_socket_is_seen_as_one_by_its_peer() -> None:

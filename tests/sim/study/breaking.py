@@ -13,7 +13,7 @@ from sim.internet import Internet
 from sim.records import Session
 from sim.study.designs import Program
 from sim.study.failures import Component, Failure, Manner, Part
-from sim.study.layout import GATEWAYS, site_of
+from sim.study.layout import GATEWAYS, SITE_OF
 from sim.tcp import Connection
 
 
@@ -105,8 +105,8 @@ class Breaker:
         for (gateway, address), (other, _) in (ends, ends[::-1]):
             if gateway in GATEWAYS and isinstance(address, TcpAddress):
                 network = self._internet.hosts[gateway].addresses.get(address.ip, "")
-                if network.startswith("isp-") and other[:1] in ("o", "s"):
-                    return f"{network.removeprefix('isp-')}-{site_of(other)}"
+                if network.startswith("isp-") and other in SITE_OF:
+                    return f"{network.removeprefix('isp-')}-{SITE_OF[other]}"
         return ""
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import enum
 import ipaddress
 import logging
-from typing import Protocol, cast
+from collections.abc import Mapping
+from typing import Protocol
 
-import structlog
 import trio
-from structlog.typing import EventDict, FilteringBoundLogger
 
 from mailgate.gateway import Gateway
-from mailgate.network import Incoming, Network, TcpAddress
+from mailgate.network import Network, TcpAddress
 from mailgate.protocol.reply import Role
 from mailgate.relay.settings import Backbone, Listener, Route, Settings
 from mailgate.testing.script import Speaks
+from sim.gateways import accept, recording
 from sim.schedules import POSTFIX, SENDMAIL
 from sim.site import Topology
 from sim.study.layout import INSIDE_DOMAINS, LMTP, OUTSIDE_DOMAINS, PLACES, SMTP, GatewayPlace
@@ -95,30 +95,17 @@ class MailgateProgram:
 
     async def program(self, network: Network) -> None:
         """Serve until cancelled."""
-        gateway = Gateway(mailgate_settings(self._name, self._place), network, self._logger())
+        gateway = Gateway(mailgate_settings(self._name, self._place), network, recording(logging.ERROR, self._record))
         outer, inner = gateway.settings.listeners
         binds = [(outer, TcpAddress(ip, SMTP)) for ip in self._place.outside.values()]
         async with trio.open_nursery() as nursery:
             await nursery.start(gateway.run)
             for listener, bind in (*binds, (inner, TcpAddress(self._place.inside, LMTP))):
                 incoming = await network.listen(bind)
-                nursery.start_soon(self._accept, gateway, listener, incoming, nursery)
+                nursery.start_soon(accept, gateway, listener, incoming, nursery)
 
-    async def _accept(self, gateway: Gateway, listener: Listener, incoming: Incoming, nursery: trio.Nursery) -> None:
-        async with incoming:
-            while True:
-                stream, peer, _ = await incoming.accept()
-                nursery.start_soon(gateway.serve, listener, stream, peer)
-
-    def _logger(self) -> FilteringBoundLogger:
-        def record(_: object, level: str, event: EventDict) -> EventDict:
-            self.errors.append(f"{trio.current_time():.3f} {self._name} {level} {event}")
-            raise structlog.DropEvent
-
-        logger = structlog.wrap_logger(
-            None, processors=[record], wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
-        )
-        return cast(FilteringBoundLogger, logger.bind())
+    def _record(self, event: Mapping[str, object]) -> None:
+        self.errors.append(f"{trio.current_time():.3f} {self._name} {event}")
 
 
 def mailgate_settings(gateway: str, place: GatewayPlace) -> Settings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import trio
@@ -35,7 +34,7 @@ from sim.study.layout import (
     networks_of,
 )
 from sim.study.mailbox import Mailbox
-from sim.study.measure import Evidence, tallied
+from sim.study.measure import Evidence, opened, tallied
 from sim.study.messages import Planned, planned
 from sim.study.relay import Relay
 from sim.study.watch import TransferTap
@@ -163,11 +162,10 @@ class _World:
     def _collect(self) -> None:
         errors = [line for program in self._mailgates for line in program.errors]
         if errors:
-            raise RuntimeError(f"{self._run}: mailgate logged {len(errors)} errors, the first: {errors[0]}")
+            raise RuntimeError(f"mailgate logged {len(errors)} errors, the first: {errors[0]}")
         evidence, history = self.evidence, self._history
         evidence.settled = history.settled
         for one in self._relays:
             evidence.stays += [*one.stays, *one.staying()]
             evidence.bounces += one.bounces
-        began = Counter((attempt.message, round(attempt.began, 3)) for attempt in history.attempts)
-        evidence.attempts = Counter(message for message, _ in began)
+        evidence.sessions = opened(history)

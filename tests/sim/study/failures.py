@@ -17,7 +17,7 @@ from sim.site import Topology
 
 HOUR = 3600.0
 DAY = 24 * HOUR
-YEAR = 365 * DAY
+YEAR = 365.25 * DAY
 
 SITES = 12
 """networks on the Internet that mail comes from and goes to"""

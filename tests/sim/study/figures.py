@@ -10,6 +10,9 @@ from sim.study.designs import Design
 from sim.study.failures import DAY, HOUR, YEAR
 from sim.study.measure import Direction, Tally, total
 
+TITLES: Mapping[Topology, str] = {Topology.ONE_SITE: "one site (1a)", Topology.TWO_SITES: "two sites (1b)"}
+"""what the page and the plots call the topologies"""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -20,6 +23,9 @@ class Run:
     seed: int
     seconds: float
     """of the time in which messages are submitted and failures begin"""
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}, {self.topology.value}, {self.design.value}"
 
 
 @dataclass(frozen=True, slots=True)

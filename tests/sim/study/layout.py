@@ -49,6 +49,9 @@ HOSTS: Mapping[str, Mapping[str, str]] = {
 }
 """hosts but the gateways: addresses and their networks. `o3` receives in network 3 of the Internet, `s3` sends there"""
 
+SITE_OF: Mapping[str, str] = {f"{kind}{site}": f"{site}" for kind in "os" for site in range(1, SITES + 1)}
+"""hosts on the Internet, and which network each one is in"""
+
 SERVES: Mapping[str, str] = {
     "mail1": "in1.example",
     "mail2": "in2.example",

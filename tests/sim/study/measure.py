@@ -6,9 +6,10 @@ import enum
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-from sim.records import Copy, Message, Settled
+from mailgate.network import Address
+from sim.records import Copy, History, Message, Settled
 from sim.site import Topology
 from sim.study.failures import HOUR, Calendar
 from sim.study.layout import GATEWAYS, site_of, ways
@@ -62,8 +63,33 @@ class Evidence:
     stays: list[Stay] = field(default_factory=list)
     bounces: list[Bounce] = field(default_factory=list)
     transfers: list[Transfer] = field(default_factory=list)
-    attempts: Mapping[str, int] = field(default_factory=dict)
-    """message → sessions that its sender began for it"""
+    sessions: Mapping[str, int] = field(default_factory=dict)
+    """message → sessions that its sender opened for it"""
+
+
+def opened(history: History) -> Counter[str]:
+    """Message → sessions that its sender opened for it: connections that came about.
+
+    A message for several domains has one for each, at the same time: only Postfix has such messages here, and it
+    delivers by domain. A session that is used again was opened for its first message.
+    """
+    established = {
+        (one.client, one.server_address, _moment(one.connecting))
+        for one in history.sessions
+        if one.established is not None
+    }
+    deliveries: dict[tuple[str, str, Address, float], None] = {}
+    for attempt in history.attempts:
+        message, moment = history.messages[attempt.message], _moment(attempt.began)
+        if (message.sender, attempt.gateway, moment) in established:
+            domain = message.recipients[attempt.position].partition("@")[2]
+            deliveries[message.id, domain, attempt.gateway, moment] = None
+    return Counter(message for message, *_ in deliveries)
+
+
+def _moment(time: float) -> float:
+    """What two records of the same time have in common, to the millisecond: one of them may be a sum."""
+    return round(time, 3)
 
 
 @dataclass(slots=True)
@@ -92,15 +118,14 @@ class Tally:
     sender_seconds: float = 0.0
     """seconds of all recipients together in the queues of senders"""
     sessions: int = 0
-    """that senders began"""
+    """that senders opened"""
 
     def add(self, other: Tally) -> None:
         """That of another run."""
-        self.delays += other.delays
-        self.late.update(other.late)
-        self.returned.update(other.returned)
-        for name in _SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for one in fields(self):
+            value = getattr(self, one.name)
+            value += getattr(other, one.name)
+            setattr(self, one.name, value)
 
     def quantile(self, share: float) -> float:
         """Seconds in which that share of all recipients has its copy; infinity if it never has."""
@@ -114,21 +139,6 @@ class Tally:
     def slowest(self) -> float:
         """The longest time of those delivered, in seconds."""
         return max((seconds for seconds, _ in self.delays), default=0.0)
-
-
-_SUMS = (
-    "recipients",
-    "messages",
-    "needless",
-    "second",
-    "transfers",
-    "useless",
-    "useless_octets",
-    "circling",
-    "circling_octets",
-    "sender_seconds",
-    "sessions",
-)
 
 
 def tallied(evidence: Evidence, name_of: Mapping[str, str]) -> dict[tuple[Direction, str], Tally]:
@@ -178,7 +188,7 @@ class _Index:
 def _count_message(tally: Tally, planned: Planned, index: _Index) -> None:
     weight, name = planned.weight, planned.message.id
     tally.messages += weight
-    tally.sessions += weight * index.evidence.attempts.get(name, 0)
+    tally.sessions += weight * index.evidence.sessions.get(name, 0)
     for transfer in index.into[name]:
         tally.transfers += weight
         if not index.handed_on(transfer):

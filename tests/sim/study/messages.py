@@ -27,7 +27,8 @@ MOST = 50
 _SLOPE = 1.93
 _COUNTS = range(1, MOST + 1)
 _COUNT_WEIGHTS = tuple(itertools.accumulate(count**-_SLOPE for count in _COUNTS))
-"""1 to 50 recipients, 3 on average, most messages have one"""
+AVERAGE = sum(count ** (1 - _SLOPE) for count in _COUNTS) / _COUNT_WEIGHTS[-1]
+"""recipients of a message; most have one"""
 
 _SITE_WEIGHTS = tuple(itertools.accumulate(1 / site for site in range(1, SITES + 1)))
 """a few networks on the Internet have most of the mail"""

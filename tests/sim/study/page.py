@@ -1,4 +1,4 @@
-"""docs/availability.md: everything in it that is a number comes from a run, or from the tables the run is made by."""
+"""docs/availability.md: every result in it comes from a run, other numbers mostly from the run's tables."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from sim.site import Topology
 from sim.study import page_text as text
 from sim.study.designs import Design
 from sim.study.failures import COMPONENTS, DAY, LAWS, Law, Part
-from sim.study.figures import Figures, count, late, needless, per_million, span, useless
+from sim.study.figures import TITLES, Figures, count, late, needless, per_million, span, useless
 from sim.study.measure import Direction, Place, Tally
-
-_TITLES = {Topology.ONE_SITE: "one site (1a)", Topology.TWO_SITES: "two sites (1b)"}
+from sim.study.relay import Why
 
 
 def page(figures: Figures, command: str) -> str:
@@ -40,7 +39,7 @@ def _head(figures: Figures, command: str) -> str:
     return f"""
 # Availability: {len(Design)} designs under the same failures
 
-Written by `{command}`; `make study` is that with its defaults. No number in it is typed by hand.
+Written by `{command}`. No result in it is typed by hand.
 
 - {len(Design)} designs of a pair of gateways, in both topologies of the paper's figure 1, each for
   {figures.years:.1f} simulated years: seeds {seeds[0]} to {seeds[-1]}, {days:.0f} days each. A seed is the same
@@ -62,7 +61,7 @@ def _short(figures: Figures) -> str:
         tally = figures.tally(design, topology)
         least, most = figures.over_seeds(late, design, topology)
         return [
-            _TITLES[topology],
+            TITLES[topology],
             design.value,
             f"{count(late(tally))} ({count(least)} to {count(most)})",
             count(per_million(tally.late[Place.GATEWAY], tally.recipients)),
@@ -93,6 +92,7 @@ def _sentences(figures: Figures) -> str:
     wasted = ", ".join(f"{count(useless(tally))} ({design.value})" for design, tally in tallies.items())
     fallback, ours = tallies[Design.FALLBACK], tallies[Design.MAILGATE]
     circled = 1e3 * fallback.circling / fallback.messages
+    gone = per_million(fallback.returned[Why.HOPS.value], fallback.recipients)
     return f"""
 Both topologies and directions together:
 
@@ -101,8 +101,8 @@ Both topologies and directions together:
   whoever has the message decides.
 - Useless transfers for a thousand messages: {wasted}.
 - With fallback, {count(circled)} transfers for a thousand messages went from gateway to gateway, and
-  {count(per_million(fallback.returned.total(), fallback.recipients))} of a million recipients got nothing at all,
-  because their message had gone in circles when what was broken was behind both gateways.
+  {count(gone)} of a million recipients got nothing at all, because their message had gone in circles when what was
+  broken was behind both gateways.
 """
 
 
@@ -127,13 +127,13 @@ def _failure_laws() -> str:
         if laws[Topology.ONE_SITE] == laws[Topology.TWO_SITES]:
             rows.append(row(part.value, part, laws[Topology.ONE_SITE]))
         else:
-            rows += [row(f"{part.value}, {_TITLES[topology]}", part, law) for topology, law in laws.items()]
+            rows += [row(f"{part.value}, {TITLES[topology]}", part, law) for topology, law in laws.items()]
     head = ("component (how many)", "between failures", "repaired: median", "mean", "black holes", "available", "why")
     return _joined(text.FAILURES, _table(head, rows), text.FAILURES_END)
 
 
 def _results(figures: Figures, topology: Topology) -> str:
-    return _joined(f"## Results, {_TITLES[topology]}", *_directions(figures, topology))
+    return _joined(f"## Results, {TITLES[topology]}", *_directions(figures, topology))
 
 
 def _directions(figures: Figures, topology: Topology) -> Iterator[str]:
@@ -177,7 +177,7 @@ def _transfers(tallies: Sequence[Tally]) -> Iterator[list[str]]:
     yield each("… useless, in kB", (tally.useless_octets / 1000 for tally in tallies))
     yield each("… from gateway to gateway", (tally.circling for tally in tallies))
     yield each("… from gateway to gateway, in kB", (tally.circling_octets / 1000 for tally in tallies))
-    yield each("sessions that the sender began", (tally.sessions for tally in tallies))
+    yield each("sessions that the sender opened", (tally.sessions for tally in tallies))
 
 
 def _not_better(figures: Figures) -> str:
@@ -185,14 +185,14 @@ def _not_better(figures: Figures) -> str:
         tallies = [figures.tally(design, topology, Direction.INBOUND, name) for design in Design]
         return [
             name,
-            _TITLES[topology],
-            *(f"{span(tally.quantile(0.999))}; {count(late(tally))}" for tally in tallies),
+            TITLES[topology],
+            *(f"{span(tally.quantile(text.NEARLY_ALL))}; {count(late(tally))}" for tally in tallies),
         ]
 
     def load(topology: Topology, direction: Direction) -> list[str]:
         tallies = [figures.tally(design, topology, direction) for design in Design]
         return [
-            f"{direction.value}, {_TITLES[topology]}",
+            f"{direction.value}, {TITLES[topology]}",
             *(f"{tally.sender_seconds / tally.recipients:.1f} s" for tally in tallies),
         ]
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from mailgate.relay.settings import Timeouts
 from sim.study import probe, relay
 from sim.study.designs import FALLBACK_QUEUE, QUEUE
 from sim.study.failures import DAY, HOUR, SITES
 from sim.study.measure import LATE, SOON
-from sim.study.messages import AFTER, BEFORE, GAP, LARGEST, MOST, THINNED
+from sim.study.messages import AFTER, AVERAGE, BEFORE, GAP, LARGEST, MOST, THINNED
 
 _MINUTE = 60
+
+NEARLY_ALL = 0.999
+"""the share of recipients whose time the table of senders has"""
 
 DESIGNS = f"""
 ## What is compared
@@ -24,7 +28,7 @@ Two gateways each time, gw1 and gw2, and the same servers around them.
   Both were measured of two sendmails. A black hole takes {FALLBACK_QUEUE.patience.connect:.0f} s, with the others
   {QUEUE.patience.connect:.0f} s, as measured of sendmail and Postfix.
 - **the paper's**: inbound, call-ahead. At RCPT the gateway asks the inside server for the recipient, in a session of
-  its own that is closed again (at most {probe.PATIENCE.connect:.0f} s for the connect). What it cannot ask for it
+  its own that is closed again (at most {probe.CONNECT:.0f} s for the connect). What it cannot ask for it
   refuses with 451. Then it puts the message into a queue and hands it on as the conventional ones do. Outbound, LMTP:
   it takes the whole message, delivers to all outside servers at the same time, and answers for each recipient; there
   it has no queue.
@@ -51,8 +55,9 @@ event.
   sender or in a gateway. ([Our recipe](peers/postfix.md) for inside servers tries more often.) They never fail
   themselves: a message that cannot be submitted is no matter of the gateways.
 - **Messages**: in each direction one every {GAP / _MINUTE:.0f} min on average (Poisson), of some kilobytes (lognormal,
-  at most {LARGEST // 1000} kB), for 1 to {MOST} recipients; most have one, 3 is the average. Outbound each recipient is
-  in a network of its own draw. Inbound all are at one of two inside servers, since senders split messages by domain.
+  at most {LARGEST // 1000} kB), for 1 to {MOST} recipients; most have one, {AVERAGE:.0f} is the average.
+  Outbound each recipient is in a network of its own draw. Inbound all are at one of two inside servers, since senders
+  split messages by domain.
 - **Calm**: when nothing is broken, nor will be for {BEFORE / _MINUTE:.0f} min, nor was for {AFTER / HOUR:.0f} h, only
   one message in {THINNED} is sent, and counts for {THINNED}.
 """
@@ -79,7 +84,7 @@ MEASURES = f"""
 - **Nothing after an hour**: recipients without a copy {LATE / _MINUTE:.0f} min after the submission, and where their
   message was then: in a gateway's queue, sent back, or at its sender.
 - **Though there was a way**: those of them for whom all of some way worked when the message was submitted: the server,
-  a gateway, its inside link, a backbone of its, and the route. This is what the gateways can do something about. For
+  a gateway, its inside link, one of its backbones, and the route. This is what the gateways can do something about. For
   the others nobody could have delivered then, and the schedule of whoever had the message decides how long after the
   repair it comes.
 - **Useless transfers**: whole messages that came to a gateway and were not handed on to a server, for any recipient,
@@ -111,18 +116,18 @@ schedule.
 **Late is late.** Mail for which there was no way when it was submitted comes no earlier with mailgate.
 """
 
-LATE_TOO = """
+LATE_TOO = f"""
 Between the paper's design and mailgate that is a difference in such mail only. It was not traced case by case. One
-cause may be that mailgate gives up a dead path after 5 s, and answers at once while it remembers it: a try of the
-others lasts 30 s, and a repair may fall into it.
+cause may be that mailgate gives up a dead path after {Timeouts().connect:.0f} s, and answers at once while it
+remembers it: a try of the paper's design lasts {QUEUE.patience.connect:.0f} s, and a repair may fall into it.
 """
 
-BY_SENDER = """
+BY_SENDER = f"""
 **Senders differ.** What a gateway refuses for now is delivered when its sender comes back, by the sender's schedule
 and not by ours. Postfix, Exim and sendmail go on to the next MX at once. OpenSMTPD never leaves its first MX for a 4xx
 at RCPT; it goes on only when mailgate refuses at its greeting. And when no way is open, the sender's schedule decides
-how long after the repair the message comes. Inbound, the time in which 99.9 % were delivered; recipients of a million
-with nothing after an hour:
+how long after the repair the message comes. Inbound, the time in which {100 * NEARLY_ALL:g} % were delivered;
+recipients of a million with nothing after an hour:
 """
 
 LOAD = """

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from sim.site import Topology
 from sim.study.designs import Design
 from sim.study.failures import DAY, HOUR
-from sim.study.figures import Figures, needless, not_delivered, per_million, useless
+from sim.study.figures import TITLES, Figures, needless, not_delivered, per_million, useless
 from sim.study.measure import Direction, Place, Tally
 
 _COLOURS: Mapping[Design, str] = {
@@ -21,7 +21,6 @@ _COLOURS: Mapping[Design, str] = {
     Design.PAPER: "#67a9cf",
     Design.MAILGATE: "#084594",
 }
-_NAMES: Mapping[Topology, str] = {Topology.ONE_SITE: "one site (1a)", Topology.TWO_SITES: "two sites (1b)"}
 
 _PLACES: Mapping[Place, str] = {Place.SENDER: "#9ecae1", Place.GATEWAY: "#b2182b", Place.RETURNED: "#fdb863"}
 
@@ -66,7 +65,7 @@ def _delays(figures: Figures) -> Figure:
             for design in Design:
                 shares = not_delivered(figures.tally(design, topology, direction), _TIMES)
                 axes.plot(_TIMES, shares, drawstyle="steps-post", color=_COLOURS[design], label=design.value, lw=1.4)
-            axes.set_title(f"{direction.value}, {_NAMES[topology]}")
+            axes.set_title(f"{direction.value}, {TITLES[topology]}")
             _logarithmic(axes)
     for axes in panels[-1]:
         axes.set_xlabel("time since submission")
@@ -109,7 +108,7 @@ def _late(figures: Figures) -> Figure:
             axes.barh(names, widths, left=left, color=colour, label=place.value)
             left = [begin + width for begin, width in zip(left, widths, strict=True)]
         axes.plot([needless(one) for one in tallies], names, "k|", ms=16, mew=2, label="though there was a way")
-        axes.set_title(_NAMES[topology])
+        axes.set_title(TITLES[topology])
         axes.set_xlabel("of a million recipients, nothing after an hour")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=len(labels))
@@ -132,7 +131,7 @@ def _useless(figures: Figures) -> Figure:
             values = [value(figures.tally(design, topology)) for design in designs]
             places = [place + shift for place in range(len(designs))]
             colour = "#444444" if topology is Topology.TWO_SITES else "#aaaaaa"
-            axes.barh(places, values, height=0.36, color=colour, label=_NAMES[topology])
+            axes.barh(places, values, height=0.36, color=colour, label=TITLES[topology])
         axes.set_yticks(range(len(designs)), labels=[design.value for design in designs])
         axes.set_xlabel(label)
     panels[1].legend(frameon=False, loc="lower right")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import trio
 
 from mailgate.network import Network, TcpAddress
-from mailgate.testing import Patience
 
-PATIENCE = Patience(connect=30, greeting=60, hello=60, mail=60, rcpt=60)
-"""seconds; all together less than the 300 that clients wait for the reply to RCPT"""
+CONNECT, DIALOG = 30.0, 60.0
+"""seconds for the connect, and for all that is said then until the reply to RCPT; together less than the 300 that
+clients wait for that reply"""
 
 FAILED = "451 4.4.1 the next hop cannot be asked now"
 
@@ -18,7 +18,7 @@ async def probe(
 ) -> str:
     """The reply to RCPT, of one line; a 451 where the next hop does not come to give one."""
     stream: trio.abc.Stream | None = None
-    with trio.move_on_after(PATIENCE.connect):
+    with trio.move_on_after(CONNECT):
         try:
             stream = await network.connect(address, source)
         except OSError:
@@ -26,7 +26,7 @@ async def probe(
     if stream is None:
         return FAILED
     async with stream:
-        with trio.move_on_after(PATIENCE.rcpt):
+        with trio.move_on_after(DIALOG):
             return await _ask(stream, name, reverse_path, recipient)
     return FAILED
 

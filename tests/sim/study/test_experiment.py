@@ -113,6 +113,18 @@ def test_how_long_it_takes_to_notice(part: Part, manner: Manner, least: float, m
     assert least < under(Design.PAPER, Topology.TWO_SITES, OUTBOUND, failure).slowest() < most
 
 
+@pytest.mark.parametrize("design", Design)
+@pytest.mark.parametrize(
+    ("planned", "failures", "sessions"),
+    [(INBOUND, (), 1), (OUTBOUND, (), 2), (OUTBOUND, (GATEWAY,), 2), (OUTBOUND, (STOPPED,), 2)],
+    ids=["a domain", "two domains", "gateway", "gateway stopped"],
+)
+def test_sessions_that_the_sender_opened(
+    planned: Planned, failures: tuple[Failure, ...], sessions: int, design: Design
+) -> None:
+    assert under(design, Topology.TWO_SITES, planned, *failures).sessions == sessions
+
+
 def test_a_run_is_a_function_of_its_seed() -> None:
     run = Run(Design.MAILGATE, Topology.TWO_SITES, 2, 3 * DAY)
     assert experiment(run).tallies == experiment(run).tallies

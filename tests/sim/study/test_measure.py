@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from dataclasses import fields
 
 import pytest
 
-from sim.records import Copy, Message, Settled
+from mailgate.network import TcpAddress
+from sim.records import Attempt, Copy, History, Message, Session, Settled
 from sim.site import Topology
 from sim.study.failures import HOUR, Calendar, Component, Failure, Manner, Part
 from sim.study.layout import SUBMIT
-from sim.study.measure import Direction, Evidence, Place, Tally, Transfer, tallied
+from sim.study.measure import Direction, Evidence, Place, Tally, Transfer, opened, tallied
 from sim.study.messages import Planned
 from sim.study.relay import Bounce, Stay, Why
 
@@ -151,3 +154,50 @@ def test_tallies_add_up() -> None:
     one.add(other)
     assert one == Tally(recipients=5, delays=[(HOUR, 1), (1, 2)], second=5, late=one.late)
     assert one.late == {Place.SENDER: 6}
+    assert other == Tally(recipients=3, delays=[(1, 2)], second=4, late=Counter({Place.SENDER: 5}))
+
+
+@pytest.mark.parametrize("field", [one.name for one in fields(Tally)])
+def test_every_field_is_added(field: str) -> None:
+    amounts = {"delays": [(1.0, 2)], "late": Counter({Place.SENDER: 1}), "returned": Counter(expired=1)}
+    whole, other = Tally(), Tally()
+    setattr(other, field, amounts.get(field, 1))
+    whole.add(other)
+    assert whole == other != Tally()
+
+
+@pytest.mark.parametrize(
+    ("ends", "sessions"),
+    [
+        ((("gw1", 200.0, True),), 2),
+        ((("gw1", 200.0, False), ("gw2", 230.0, True)), 2),
+        ((("gw1", 200.0, True), ("gw2", 230.0, True)), 4),
+        ((("gw1", 200.0, False),), 0),
+    ],
+    ids=["once", "the second gateway", "twice", "never"],
+)
+def test_sessions_opened_are_connections_that_came_about(
+    ends: tuple[tuple[str, float, bool], ...], sessions: int
+) -> None:
+    history = History(1, ("gw1", "gw2"))
+    planned = evidence(R1, R2, R2).messages[0]
+    history.messages["m1"] = planned.message
+    for gateway, time, established in ends:
+        address = TcpAddress(f"10.0.{gateway[-1]}.1", 25)
+        for position in range(3):
+            history.attempts.append(Attempt("m1", position, address, time + 1e-8 * position, time + 1, "dot", "", ""))
+        for _ in (R1, R2):
+            session = Session(0, SUBMIT, 0, TcpAddress("10.1.0.11", 0), gateway, 0, address, time)
+            session.established = time + 0.1 if established else None
+            history.sessions.append(session)
+    assert opened(history) == ({"m1": sessions} if sessions else {})
+
+
+def test_a_session_that_is_used_again_counts_once() -> None:
+    history, address = History(1, ("gw1",)), TcpAddress("10.0.1.1", 25)
+    history.messages["m1"] = evidence(R1).messages[0].message
+    history.attempts = [Attempt("m1", 0, address, time, time + 1, "dot", "", "") for time in (200.0, 201.0)]
+    session = Session(0, SUBMIT, 0, TcpAddress("10.1.0.11", 0), "gw1", 0, address, 200.0)
+    session.established = 200.1
+    history.sessions.append(session)
+    assert opened(history) == {"m1": 1}

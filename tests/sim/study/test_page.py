@@ -14,6 +14,7 @@ from sim.study.figures import Figures, Result, Run, count, late, not_delivered, 
 from sim.study.measure import Direction, Place, Tally
 from sim.study.page import page
 from sim.study.plots import draw
+from sim.study.relay import Why
 
 
 def results() -> list[Result]:
@@ -42,7 +43,7 @@ def _tally(stuck: int) -> Tally:
 def test_figures_add_seeds_and_directions_up() -> None:
     figures = Figures(results())
     assert figures.seeds == [1, 2]
-    assert figures.years == pytest.approx(0.4)
+    assert figures.years == pytest.approx(2 * 73 / 365.25)
     assert figures.tally(Design.MAILGATE, Topology.ONE_SITE).recipients == 6000
     assert figures.tally(Design.MAILGATE, Topology.ONE_SITE, Direction.INBOUND, "Exim").late.total() == 30
     assert figures.over_seeds(late, Design.MAILGATE, Topology.ONE_SITE) == pytest.approx((23e3 / 3, 43e3 / 3))
@@ -77,12 +78,19 @@ def test_count(value: float, text: str) -> None:
 
 
 def test_the_page_depends_on_the_results_only() -> None:
-    text = page(Figures(results()), "python -m sim.study")
-    assert text == page(Figures(reversed(results())), "python -m sim.study")
+    text = page(Figures(results()), "make study")
+    assert text == page(Figures(reversed(results())), "make study")
+
+
+def test_only_what_went_in_circles_is_said_to_have_done_so() -> None:
+    made = results()
+    circled = next(one for one in made if one.run.design is Design.FALLBACK)
+    circled.tallies[Direction.OUTBOUND, "Postfix, inside"].returned[Why.HOPS.value] = 12
+    assert "  1,000 of a million recipients got nothing at all, because" in page(Figures(made), "make study")
 
 
 def test_every_table_of_the_page_is_whole() -> None:
-    text = page(Figures(results()), "python -m sim.study")
+    text = page(Figures(results()), "make study")
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         widths = {line.count("|") for line in table.splitlines()}
         assert len(widths) == 1, table
@@ -104,5 +112,5 @@ def test_the_plots_depend_on_the_figures_only(tmp_path: Path) -> None:
 def test_the_page_shows_every_plot(tmp_path: Path) -> None:
     figures = Figures(results())
     draw(figures, tmp_path)
-    shown = re.findall(r"\]\(([^)]*\.svg)\)", page(figures, "python -m sim.study"))
+    shown = re.findall(r"\]\(([^)]*\.svg)\)", page(figures, "make study"))
     assert sorted(shown) == sorted(path.name for path in tmp_path.iterdir())

@@ -17,7 +17,10 @@ _END = b"\r\n.\r\n"
 
 
 class TransferTap(Tap):
-    """Tells of each message whose dot has arrived. It reads no more of a session than it needs for that."""
+    """Tells of each message whose dot has arrived. It reads no more of a session than it needs for that.
+
+    Of the session's record it keeps `established`.
+    """
 
     def __init__(self, session: Session, transferred: Callable[[Transfer], None]) -> None:
         self._session = session
@@ -33,7 +36,7 @@ class TransferTap(Tap):
         """(offset behind a dot that has not arrived, message, octets)"""
 
     def opened(self) -> None:
-        pass
+        self._session.established = trio.current_time()
 
     def written(self, way: Way, octets: bytes) -> None:
         if way is Way.TO_CLIENT:
