@@ -23,7 +23,8 @@ from sim.promises_gateway import (
 )
 from sim.promises_outcomes import delivered_only_when_a_next_hop_took_it, lost, refused_only_by_its_own_next_hop
 from sim.promises_replies import every_reply_is_in_time, one_reply_per_recipient_in_order
-from sim.records import Finding, History, Summary
+from sim.records import Finding, History, Kind, Summary
+from sim.temper import poisoned
 
 Check = Callable[[Evidence], Iterator[Finding]]
 
@@ -68,6 +69,8 @@ def summarize(history: History, findings: Sequence[Finding], site: Site = _SITE)
     honest = {message.id for message in history.messages.values() if not message.foreign}
     states = Counter(one.state for one in history.settled if one.message in honest)
     missing = sum(1 for _ in lost(history))
+    faults = Counter(fault.kind for fault in history.faults)
+    faults[Kind.STRANGER] = sum(bool(poisoned(message.reverse_path)) for message in history.messages.values())
     return Summary(
         seeds=[history.seed],
         messages=len(honest),
@@ -77,7 +80,7 @@ def summarize(history: History, findings: Sequence[Finding], site: Site = _SITE)
         expired=states["expired"],
         attempts=sum(attempt.message in honest for attempt in history.attempts),
         sessions=len(history.sessions),
-        faults=dict(Counter(fault.kind for fault in history.faults)),
+        faults=dict(+faults),
         hits=dict(Counter((hit.side, hit.kind, hit.phase) for hit in history.hits)),
         lost=missing,
         half=sum(1 for _ in half(history)),

@@ -29,10 +29,10 @@ def duplicates_are_explained(evidence: Evidence) -> Iterator[Finding]:
 
     Evidence is, for each copy, the upstream transaction that brought it, and the client's transaction that this was
     for. UNKNOWN: its 2xx never came to the gateway while that lived. CRASHED: the gateway's host crashed behind its
-    dot, before it could tell the client or within moments of it. UNTOLD: the gateway had the 2xx, or wrote its own,
-    but the client had left, or did not read it: no attempt of the sender's ended as delivered by it. Everything else
-    is no explanation: that the client was told something else, or nothing although it was there. A reply that
-    arrived upstream in the moment of a reset may be unknown.
+    dot, before it could tell the client or within moments of it, and its log says that it was committing. UNTOLD: the
+    gateway had the 2xx, or wrote its own, but the client had left, or did not read it: no attempt of the sender's ended
+    as delivered by it. Everything else is no explanation: that the client was told something else, or nothing although
+    it was there. A reply that arrived upstream in the moment of a reset may be unknown.
 
     Where a message names an address n times, n copies are none too many, and copies that the sender knows of explain
     nothing.
@@ -72,6 +72,7 @@ def _reasons(
     wanted = max(1, message.recipients.count(copies[0].recipient) if message is not None else 0)
     brought: Counter[tuple[int, float]] = Counter()
     reasons: list[Duplicate] = []
+    committing = evidence.committing
     for copy in copies:
         handed = _brought_by(evidence, copy)
         if handed is None or len(handed.givers) != 1:
@@ -80,6 +81,8 @@ def _reasons(
         key = handed.session.number, handed.began
         why = _reason(handed, handed.givers[0], copy, brought[key], delivered)
         brought[key] += 1
+        if why is Duplicate.CRASHED and (handed.gateway, handed.givers[0].served.life, copy.via[0]) not in committing:
+            why = Duplicate.OTHER  # the log tells the kinds apart
         if why is not None:
             reasons.append(why)
     extra = len(copies) - wanted

@@ -203,6 +203,12 @@ class Evidence:
         """gateways' own sessions, established or not"""
         self.given: list[FromClient] = []
         self.handed: list[ToNextHop] = []
+        self.committing = {
+            (line.gateway, line.life, str(line.fields.get("id")))
+            for line in history.log
+            if line.fields.get("event") == "committing"
+        }
+        """(gateway, life, id) of sessions whose log says that a dot was about to be written"""
         self.ids: dict[int, str] = {}
         """number of a client's session → the gateway's id for it"""
         self._by_envelope: dict[tuple[str, int, str], list[FromClient]] = defaultdict(list)

@@ -48,6 +48,8 @@ class Site:
     """inside domain → the hosts that take its mail. Those of other domains are found by DNS"""
     one_by_one: frozenset[str]
     """inside domains whose next hop speaks LMTP: plain SMTP has one reply, so one recipient in a transaction"""
+    addresses: Mapping[str, tuple[str, ...]]
+    """inside domain → the IP addresses of these hosts"""
     names: Mapping[str, frozenset[str]]
     """gateway → the names of hosts that it knows for its own, in lower case"""
     sources: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
@@ -78,13 +80,14 @@ def of_both_topologies() -> Site:
             own = frozenset({settings.hostname.lower(), *(one.helo.lower() for one in backbones)})
             names[gateway] = names.get(gateway, frozenset()) | own
             sources |= {(gateway, one.name): frozenset(one.sources) for one in backbones}
-    servers: dict[str, frozenset[str]] = {}
-    for host in site.INSIDE_HOSTS:
-        for domain in site.DOMAINS.get(host, ()):
-            servers[domain] = servers.get(domain, frozenset()) | {host}
+    hosts = {
+        domain: [host for host in site.INSIDE_HOSTS if domain in site.DOMAINS.get(host, ())]
+        for domain in dict.fromkeys(site.INSIDE_DOMAINS)
+    }
     return Site(
         listeners=listeners,
-        servers=servers,
+        servers={domain: frozenset(names) for domain, names in hosts.items()},
+        addresses={domain: tuple(site.INSIDE_HOSTS[name] for name in names) for domain, names in hosts.items()},
         one_by_one=frozenset(one_by_one),
         names=names,
         sources=sources,

@@ -205,6 +205,8 @@ class _Relay:
         self.name = f"{client.number:012x}"
         self.builder.log(self.gateway, self.at + 0.04, "connected", id=self.name, client=str(client.client_address))
         self._envelope()
+        if self.accepted:
+            self.builder.log(self.gateway, self.at + 0.72, "committing", id=self.name)
         for domain in dict.fromkeys(one.rpartition("@")[2] for one in self.recipients):
             made.upstream[domain] = self._upstream(domain)
         end = self._outcomes() if self.accepted else self.at + 0.7
@@ -233,6 +235,12 @@ class _Relay:
         at, (server, ip) = self.at, NEXT_HOPS[domain]
         source = "192.0.2.1" if self.message.outbound else "10.0.0.1"
         session = self.builder.sessions(self.gateway, source, server, TcpAddress(ip, 25), at + 0.32)
+        for name, record_type, record in (
+            (domain, "MX", f"10 {server}.mx.example."),
+            (f"{server}.mx.example", "A", ip),
+        ):
+            looked = Looked(self.gateway, at + 0.32, name, record_type, Answer((record,), 30))
+            self.builder.history.lookups.append(looked)
         session.greeting = say(f"220 {server}", at + 0.36)
         ask(session, "EHLO gw1", at + 0.38, f"250 {server}")
         mail = f"MAIL FROM:<{self.message.reverse_path}>"

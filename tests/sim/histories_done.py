@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from mailgate.network import TcpAddress
-from sim.histories import Builder, Silence, ask, change, change_rcpt, dot, say, settle_rest, unsaid
+from sim.histories import Builder, Silence, ask, change, change_rcpt, crash, dot, say, settle_rest, unsaid
 from sim.histories_kept import ANOTHER, BUSY, A, B, Tell, X, path_down_for_a_reason, path_down_for_being_slow
 from sim.records import End, Hit, Kind, Phase, Settled, Side
 
@@ -81,6 +81,13 @@ def unknown_and_not_logged(world: Builder) -> None:
     world.relay(message, at=900.0)
 
 
+def not_waited_for(world: Builder) -> None:
+    message = world.message(A)
+    relayed = world.relay(message, dots={A: Silence.LOST})
+    relayed.upstream["corp.example"].client_end = (60.0, End.FIN)
+    world.relay(message, at=900.0)
+
+
 def something_left(world: Builder) -> None:
     world.history.left.append("gw1: 1 connection")
 
@@ -111,6 +118,18 @@ def kept_too_long(world: Builder) -> None:
 def open_relay(world: Builder) -> None:
     relayed = world.relay(world.message(X, sender="stranger"))
     assert relayed.upstream
+
+
+def relayed_for_who_may_not_connect(world: Builder) -> None:
+    relayed = world.relay(world.message(X, sender="isend1"))
+    relayed.client.client_address = TcpAddress("203.0.113.66", 40_000)
+    relayed.client.greeting = None
+
+
+def welcomed_in_spite_of_its_address(world: Builder) -> None:
+    client = world.sessions("stranger", "203.0.113.66", "gw1", TcpAddress("10.0.0.1", 24), 1.0)
+    client.greeting = say("220 gw1", 1.04)
+    client.client_end, client.server_end = (2.0, End.FIN), (2.1, End.FIN)
 
 
 def never_named(world: Builder) -> None:
@@ -206,7 +225,7 @@ def late(world: Builder) -> None:
 def put_off_for_nothing(world: Builder) -> None:
     """No next hop has said 4xx, and nothing is broken."""
     message = world.message(A)
-    relayed = world.relay(message, rcpts={A: "451 4.4.1 no path"})
+    relayed = world.relay(message, rcpts={A: "451 4.4.2 lost"})
     unsaid(world, relayed)
     world.relay(message, at=900.0)
 
@@ -216,8 +235,38 @@ def put_off_for_anothers_session(world: Builder) -> None:
     message = world.message(A)
     world.fault(Kind.RESET, "session 77", 0.9, 0.9)
     world.history.hits.append(Hit(Kind.RESET, Phase.BODY, Side.UPSTREAM, 77, 0.9))
-    unsaid(world, world.relay(message, rcpts={A: "451 4.4.1 no path"}))
+    unsaid(world, world.relay(message, rcpts={A: "451 4.4.2 lost"}))
     world.relay(message, at=900.0)
+
+
+def put_off_before_every_server_was_tried(world: Builder) -> None:
+    """Whatever is broken: the second server has not been asked."""
+    message = world.message(A)
+    world.fault(Kind.BLACK_HOLE, "isp-a", 0.0, 100.0)
+    unsaid(world, world.relay(message, at=50.0, rcpts={A: "451 4.4.1 no path"}))
+    world.relay(message, at=900.0)
+
+
+def left_open_by_a_client(world: Builder) -> None:
+    """The client has gone, and the gateway keeps its connection."""
+    client = world.relay(world.message(A)).client
+    assert client.client_end is not None
+    client.server_end = (client.client_end[0] + 50, End.FIN)
+
+
+def sent_away_for_nothing(world: Builder) -> None:
+    """A client is told that the gateway shuts down, and it does not."""
+    client = world.sessions("osend1", "203.0.113.11", "gw1", TcpAddress("192.0.2.1", 25), 1.0)
+    client.greeting = say("421 4.3.2 gw1 Shutting down, try later or elsewhere", 1.04)
+    client.server_end, client.client_end = (1.05, End.FIN), (1.1, End.FIN)
+
+
+def crashed_without_a_trace(world: Builder) -> None:
+    """A copy that a crash explains, but the log does not say that a dot was about to be written."""
+    message = world.message(A)
+    crash(world, world.relay(message), 1.73)
+    world.history.log = [line for line in world.history.log if line.fields["event"] != "committing"]
+    world.relay(message, at=900.0, gateway="gw2")
 
 
 def sent_away_for_ever(world: Builder) -> None:
@@ -237,11 +286,14 @@ BROKEN: tuple[tuple[Tell, tuple[str, ...]], ...] = (
     (two_next_hops, (FIVE,)),
     (put_off_and_sent, (FIVE,)),
     (unknown_and_not_logged, (UNKNOWN,)),
+    (not_waited_for, (UNKNOWN,)),
     (something_left, (SEVEN,)),
     (left_open, (SEVEN,)),
     (opened_and_left_open, (SEVEN,)),
     (kept_too_long, (SEVEN,)),
     (open_relay, (RELAY,)),
+    (relayed_for_who_may_not_connect, (RELAY,)),
+    (welcomed_in_spite_of_its_address, (RELAY,)),
     (never_named, (RELAY,)),
     (not_denied, (RELAY,)),
     (bug, (KILLS,)),
@@ -261,5 +313,9 @@ BROKEN: tuple[tuple[Tell, tuple[str, ...]], ...] = (
     (put_off_for_nothing, (LATE,)),
     (put_off_for_anothers_session, (LATE,)),
     (sent_away_for_ever, (LATE,)),
+    (put_off_before_every_server_was_tried, (LATE,)),
+    (left_open_by_a_client, (SEVEN,)),
+    (sent_away_for_nothing, (KILLS,)),
+    (crashed_without_a_trace, (AGAIN,)),
 )
 """and the promises that are broken, each by the name of its checker"""

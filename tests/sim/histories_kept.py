@@ -199,7 +199,17 @@ def untold(world: Builder) -> None:
 def put_off_while_something_is_broken(world: Builder) -> None:
     message = world.message(A)
     world.fault(Kind.BLACK_HOLE, "isp-a", 0.0, 100.0)
-    unsaid(world, world.relay(message, at=150.0, rcpts={A: "451 4.4.1 no path"}))
+    unsaid(world, world.relay(message, at=150.0, rcpts={A: "451 4.4.2 lost"}))
+    world.relay(message, at=900.0)
+
+
+def put_off_after_every_server_was_tried(world: Builder) -> None:
+    message = world.message(A)
+    world.fault(Kind.BLACK_HOLE, "isp-a", 0.0, 100.0)
+    for name, ip in (("in1", "10.1.0.1"), ("in2", "10.1.0.2")):
+        tried = world.sessions("gw1", "10.0.0.1", name, TcpAddress(ip, 25), 50.3)
+        tried.established, tried.error = None, "Connection refused"
+    unsaid(world, world.relay(message, at=50.0, rcpts={A: "451 4.4.1 no path"}))
     world.relay(message, at=900.0)
 
 
@@ -207,7 +217,7 @@ def put_off_as_a_session_made_its_path_look_down(world: Builder) -> None:
     message = world.message(A)
     world.fault(Kind.RESET, "session 77", 0.9, 0.9)
     world.history.hits.append(Hit(Kind.RESET, Phase.GREETING, Side.UPSTREAM, 77, 0.9))
-    unsaid(world, world.relay(message, rcpts={A: "451 4.4.1 no path"}))
+    unsaid(world, world.relay(message, rcpts={A: "451 4.4.2 lost"}))
     world.relay(message, at=900.0)
 
 
@@ -337,6 +347,7 @@ KEPT: tuple[Tell, ...] = (
     crashed_behind_the_dot,
     untold,
     put_off_while_something_is_broken,
+    put_off_after_every_server_was_tried,
     put_off_as_a_session_made_its_path_look_down,
     sent_away_for_each_next_hop,
     greylisted,

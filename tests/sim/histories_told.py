@@ -53,6 +53,10 @@ def accepted_without_asking(world: Builder) -> None:
     world.relay(message, at=900.0)
 
 
+def offered_to_another(world: Builder) -> None:
+    world.relay(world.message(A)).upstream["corp.example"].server = "in3"
+
+
 def lost(world: Builder) -> None:
     world.relay(world.message(A))
     world.history.copies.clear()
@@ -214,7 +218,7 @@ def slow_dot(world: Builder) -> None:
     relayed = world.relay(world.message(A))
     relayed.told[0].written += 600
     relayed.told[0].arrived = None
-    relayed.client.client_end, relayed.client.server_end = (1400.0, End.FIN), None
+    relayed.client.client_end, relayed.client.server_end = (1400.0, End.FIN), (1400.1, End.FIN)
 
 
 def no_greeting(world: Builder) -> None:
@@ -225,7 +229,7 @@ def never_answered(world: Builder) -> None:
     client = world.sessions("osend1", "203.0.113.11", "gw1", TcpAddress("192.0.2.1", 25), 1.0)
     client.greeting = say("220 gw1", 1.04)
     ask(client, "EHLO osend1", 1.1, "250 gw1").reply = None
-    client.client_end = (301.1, End.FIN)
+    client.client_end, client.server_end = (301.1, End.FIN), (301.2, End.FIN)
 
 
 BROKEN: tuple[tuple[Tell, tuple[str, ...]], ...] = (
@@ -233,6 +237,7 @@ BROKEN: tuple[tuple[Tell, tuple[str, ...]], ...] = (
     (told_of_another, (ONE, THREE)),
     (once_for_two, (ONE,)),
     (accepted_without_asking, (ONE,)),
+    (offered_to_another, (ONE,)),
     (lost, (ONE,)),
     (one_of_two_lost, (ONE,)),
     (deferred_told_as_refused, (TWO,)),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sim.evidence import INSTANT, Evidence, FromClient, ToNextHop, domain_of, or_never
 from sim.expectations import Site
+from sim.failover import untried
 from sim.records import Attempt, Finding, History, Message, Phase, Said, Session, Settled, Side
 from sim.schedules import bound
 
@@ -57,6 +58,8 @@ def mail_arrives_in_time(evidence: Evidence) -> Iterator[Finding]:
 
     Once all faults are over, a recipient has as many runs of its sender's schedule as it was put off in that way, one
     for each next hop, and two to spare. Recipients with nothing but their own next hop's 4xx may expire.
+
+    And at any time, nobody hears that there is no path before every server was tried (`sim.failover`).
     """
     history = evidence.history
     settled = {(one.message, one.position): one for one in history.settled}
@@ -71,6 +74,7 @@ def mail_arrives_in_time(evidence: Evidence) -> Iterator[Finding]:
     for session in history.sessions:
         if session.faults and not session.transactions:
             in_vain[session.client].append(session)
+    yield from untried(evidence, PROMISE)
     calendar = _Calendar(history)
     for message in history.messages.values():
         if not message.foreign:

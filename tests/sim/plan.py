@@ -16,6 +16,9 @@ class Size:
     """How much happens in a run."""
 
     messages: int
+    """while things break"""
+    calm: int
+    """messages when nothing is broken any more"""
     gap: float
     """seconds between messages, on average"""
     rate: float
@@ -32,13 +35,13 @@ class Size:
     """the share, of those that there would be, of mailboxes and servers that do not take everything at once"""
 
 
-STANDARD = Size(messages=560, gap=15.0, rate=0.12, outages=3, tail=3600.0, strangers=0.05, big=0.01)
+STANDARD = Size(messages=530, calm=40, gap=15.0, rate=0.12, outages=3, tail=3600.0, strangers=0.05, big=0.01)
 """what `make sim` runs for each seed"""
 
-SMALL = Size(messages=60, gap=8.0, rate=0.2, outages=1, tail=600.0, strangers=0.08, big=0.01)
+SMALL = Size(messages=60, calm=15, gap=8.0, rate=0.2, outages=1, tail=600.0, strangers=0.08, big=0.01)
 """enough to find a bug in within a few seeds"""
 
-CALM = Size(messages=400, gap=2.0, rate=0.0, outages=0, tail=0.0, strangers=0.0, big=0.01, odd=0.0)
+CALM = Size(messages=400, calm=0, gap=2.0, rate=0.0, outages=0, tail=0.0, strangers=0.0, big=0.01, odd=0.0)
 """nothing breaks, and everybody takes everything: what a delivery costs"""
 
 
@@ -71,6 +74,7 @@ def draw(seed: int, size: Size) -> Plan:
     topology = chance.choice(tuple(Topology))
     messages = _messages(chance, size)
     until = messages[-1].submitted + size.tail
+    messages += _calm(chance, size, until + _REST)
     count = chance.randint(0, size.outages)
     outages = tuple(_outage(chance, topology, until) for _ in range(count))
     return Plan(seed, size, topology, messages, outages, until)
@@ -99,6 +103,19 @@ def _messages(chance: random.Random, size: Size) -> tuple[Message, ...]:
         # Mail comes in bursts, so that there is something to be sent over sessions that were kept.
         time += chance.uniform(0.0, 2.0) if burst else chance.expovariate(1 / (3 * size.gap))
         burst = burst - 1 if burst else chance.choice((0, 1, 2, 5))
+        made.append(_message(chance, size, f"m{number + 1}", time))
+    return tuple(made)
+
+
+_REST = 1100.0
+"""seconds until the last fault is over, and what gateways made of it"""
+
+
+def _calm(chance: random.Random, size: Size, time: float) -> tuple[Message, ...]:
+    """Whoever sends now has nothing to blame."""
+    made: list[Message] = []
+    for number in range(size.messages, size.messages + size.calm):
+        time += chance.uniform(0.0, 8.0)
         made.append(_message(chance, size, f"m{number + 1}", time))
     return tuple(made)
 

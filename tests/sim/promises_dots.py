@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from sim.evidence import INSTANT, Evidence, FromClient, Heard, or_never
-from sim.records import Copy, Finding, History
+from sim.evidence import INSTANT, Evidence, FromClient, Heard, ToNextHop, or_never, replies_due
+from sim.records import Copy, End, Finding, History
 
 COMPLETE = "only_complete_messages_are_committed"
 ONE = "one_next_hop_takes_it"
@@ -79,7 +79,17 @@ def unknown_is_told_and_logged(evidence: Evidence) -> Iterator[Finding]:
     closed. (A reply that arrived in the moment of a reset may have been heard or not.) It is told if the client is
     there to be told: whether a reply is missing is another promise's. It is logged in any case, once all replies are
     written or the session is over, or 600 s after the dot, if the gateway lived until a second later.
+
+    And the gateway waits for the reply to its dot for as long as there is time, and the next hop and its path are
+    there: that it closed its session earlier is what nobody need take for an unknown outcome.
     """
+    for handed in evidence.handed:
+        if _stopped_waiting(handed):
+            time, what = (
+                or_never(handed.transaction.dot_arrived),
+                "the gateway stopped waiting for the reply to its dot",
+            )
+            yield Finding(UNKNOWN, what, time, handed.session.number)
     logged = _logged(evidence)
     for given in evidence.given:
         unknown = Counter(
@@ -103,6 +113,25 @@ def _untold(given: FromClient, unknown: Mapping[str, int]) -> Iterator[Finding]:
             what = f"<{mailbox}>: the outcome was unknown {times} times, and told as {told[mailbox]}"
             yield _finding(given, what)
 
+
+def _stopped_waiting(handed: ToNextHop) -> bool:
+    own, session, end = handed.transaction, handed.session, handed.session.client_end
+    if own.dot_arrived is None or end is None or end[1] is End.DETACHED or len(handed.givers) != 1:
+        return False
+    closed = end[0]
+    complete = len(own.outcomes) >= replies_due(own, len(handed.accepted))
+    if complete and all(or_never(said.arrived) <= closed for said in own.outcomes[-1:]):
+        return False
+    # A goodbye of the next hop is all that will come from it; and so is the end of its side, or of the connection.
+    lost = min(or_never(session.broken), session.server_end[0] if session.server_end is not None else or_never(None))
+    if lost <= closed or any(said.code == 421 for said in own.outcomes):
+        return False
+    return closed < or_never(handed.givers[0].transaction.dot_arrived) + _WAITED - _GRACE
+
+
+_WAITED = 540.0
+"""seconds after the client's dot in which we wait for outcomes (docs/ARCHITECTURE.md, Budgets); not what is configured,
+or a wrong budget would excuse itself"""
 
 _GRACE = 1.0
 """seconds from the last reply, or the end of the session, until the line is written"""

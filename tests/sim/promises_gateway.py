@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 
 from mailgate.network import TcpAddress
-from sim.evidence import INSTANT, Evidence, FromClient, Served, ToNextHop, domain_of, or_never, replies_due
-from sim.records import Asked, Finding, Logged, Said, Session
+from sim.evidence import INSTANT, Evidence, FromClient, Served, ToNextHop, domain_of, or_never, replies, replies_due
+from sim.records import Asked, End, Finding, Logged, Said, Session
 
 LEFT = "nothing_is_left"
 RELAY = "no_open_relay"
@@ -29,6 +29,7 @@ def nothing_is_left(evidence: Evidence) -> Iterator[Finding]:
     the outcomes are heard, or the time for them is over; and then 3 s to be kept and 5 s for a goodbye. A kept
     session is not taken up again later than 3 s after the last transaction, nor 30 s after its start; then it has 10 s
     for the answer to RSET. Sessions whose connect did not succeed leave nothing that could be seen from outside.
+    A client's session, if nothing was done to it, is closed within 4 s of its client's end and of our last reply.
     """
     for left in evidence.history.left:
         yield Finding(LEFT, left, evidence.history.ended)
@@ -40,6 +41,8 @@ def nothing_is_left(evidence: Evidence) -> Iterator[Finding]:
             transactions = by_session.get(session.number, [])
             yield from _held_too_long(evidence, session, transactions)
             yield from _kept_too_long(evidence, session, transactions)
+    for served in evidence.served:
+        yield from _lingering(evidence, served)
 
 
 def _held_too_long(evidence: Evidence, session: Session, transactions: list[ToNextHop]) -> Iterator[Finding]:
@@ -84,18 +87,43 @@ def _kept_too_long(evidence: Evidence, session: Session, transactions: list[ToNe
                 yield Finding(LEFT, what, begins, session.number)
 
 
+LINGER = 4.0
+"""seconds in which a client that has ended may give a sign that it has read our answer, and a moment more"""
+
+
+def _lingering(evidence: Evidence, served: Served) -> Iterator[Finding]:
+    session = served.session
+    end = session.client_end
+    if session.faults or end is None or end[1] is End.DETACHED:
+        return
+    due = [
+        or_never(own.dot_arrived) + evidence.site.timeouts.delivery
+        for own in session.transactions
+        if own.dot_arrived is not None and len(own.outcomes) < replies_due(own, len(own.accepted))
+    ]
+    limit = max([end[0], *(said.written for said in replies(session)), *due]) + LINGER
+    if min(served.closed, served.life_ended, evidence.history.ended) > limit:
+        what = f"the session of {session.client_address} was still open {LINGER:g} s after its client had ended it"
+        yield Finding(LEFT, what, limit, session.number)
+
+
 # 8. No open relay
 
 
 def no_open_relay(evidence: Evidence) -> Iterator[Finding]:
-    """Nobody reaches a domain that its listener does not serve.
+    """Nobody reaches a domain that its listener does not serve, and nobody is welcome who may not connect.
 
     Evidence is what gateways said upstream: each RCPT names a recipient that a client had named before, in a
-    transaction with that reverse-path, at a listener that serves the domain. And what they told clients: such a
+    transaction with that reverse-path, at a listener that admits it and serves the domain. And what they told clients:
+    the greeting of one that may not connect is not 2xx; another
     domain's RCPT is 550 5.7.1, or an answer about the commands (no sender was accepted, too many recipients, 421);
     and no stranger's message is in a mailbox that was not open to him.
     """
     reached: dict[str, list[FromClient]] = {}
+    for served in evidence.served:
+        said, client = served.session.greeting, served.session.client_address
+        if said is not None and said.kind == 2 and not served.listening.admits(client):
+            yield Finding(RELAY, f"{client}, who may not connect, was welcomed", said.written, served.session.number)
     for given in evidence.given:
         yield from _relaying_not_denied(given)
         if given.message is not None and given.message.foreign:
@@ -109,7 +137,7 @@ def no_open_relay(evidence: Evidence) -> Iterator[Finding]:
         message = evidence.history.messages.get(copy.message)
         if message is not None and message.foreign:
             domain = domain_of(copy.recipient)
-            if not any(given.served.listening.serves(domain) for given in reached.get(message.id, [])):
+            if not any(_open_to(given, domain) for given in reached.get(message.id, [])):
                 yield Finding(RELAY, f"{message.id}, a stranger's, reached <{copy.recipient}>", copy.time)
 
 
@@ -118,7 +146,12 @@ def _may_reach(given: FromClient, mailbox: str, asked: Asked) -> bool:
         other == mailbox and or_never(rcpt.arrived) <= asked.written + INSTANT
         for other, rcpt in given.transaction.rcpts
     )
-    return named and given.served.listening.serves(domain_of(mailbox))
+    return named and _open_to(given, domain_of(mailbox))
+
+
+def _open_to(given: FromClient, domain: str) -> bool:
+    listening = given.served.listening
+    return listening.admits(given.session.client_address) and listening.serves(domain)
 
 
 def _relaying_not_denied(given: FromClient) -> Iterator[Finding]:
@@ -136,6 +169,7 @@ def _relaying_not_denied(given: FromClient) -> Iterator[Finding]:
 
 # 8. No session kills another
 
+_SHUTTING_DOWN = "Shutting down"
 _BUGS = ("session_failed", "delivery_failed", "background_failed")
 
 
@@ -145,7 +179,8 @@ def no_session_kills_another(evidence: Evidence) -> Iterator[Finding]:
     Evidence is the gateways' logs as far as they confess: exceptions that came to an error boundary. And on the wire:
     a gateway closes a client's session only behind QUIT, behind a 421 or 554 that it has written, or when the client
     had already ended its side or the connection was broken, or because the gateway's host crashed. How the client's
-    end travels does not matter: if it came first anywhere, it is an excuse.
+    end travels does not matter: if it came first anywhere, it is an excuse. And nobody is told that a gateway shuts
+    down before it is.
     """
     for line in evidence.history.log:
         event = line.fields.get("event")
@@ -154,6 +189,10 @@ def no_session_kills_another(evidence: Evidence) -> Iterator[Finding]:
     for served in evidence.served:
         if _closed_for_no_reason(served):
             yield Finding(KILLS, "the gateway closed, and nobody knows why", served.closed, served.session.number)
+        for said in replies(served.session):
+            if said.code == 421 and _SHUTTING_DOWN in said.text and said.written < evidence.history.stopping:
+                what = f"told {said.text!r}, and the gateway was not told to stop"
+                yield Finding(KILLS, what, said.written, served.session.number)
 
 
 def _last_line(line: Logged) -> str:

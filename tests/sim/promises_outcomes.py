@@ -24,12 +24,16 @@ def delivered_only_when_a_next_hop_took_it(evidence: Evidence) -> Iterator[Findi
     At RCPT the same holds in plain SMTP, where there is one reply for all behind the dot. Where each recipient has one
     of its own, a recipient may be accepted before it is offered.
 
+    A server is offered only recipients whose next hop it is, by the site's routes or by what DNS had said.
+
     And at the senders: who has been told 2xx for good has a copy.
     """
     for given in evidence.given:
         yield from _unfounded(given)
         if not given.per_recipient:
             yield from _unasked(given)
+    for handed in evidence.handed:
+        yield from _astray(evidence, handed)
     yield from lost(evidence.history)
 
 
@@ -62,6 +66,14 @@ def _unasked(given: FromClient) -> Iterator[Finding]:
             continue
         if not any(_accepted_by(handed, mailbox, said.written) for handed in given.handed):
             yield _finding(given, f"RCPT <{mailbox}> was told {said.text!r}, and no next hop had accepted it", said)
+
+
+def _astray(evidence: Evidence, handed: ToNextHop) -> Iterator[Finding]:
+    session = handed.session
+    for mailbox, asked in handed.transaction.rcpts:
+        if not evidence.leads_to(session, domain_of(mailbox), asked.written):
+            what = f"<{mailbox}> was offered to {session.server or session.server_address}, no next hop of its domain"
+            yield Finding("delivered_only_when_a_next_hop_took_it", what, asked.written, session.number)
 
 
 def _accepted_by(handed: ToNextHop, mailbox: str, until: float) -> bool:

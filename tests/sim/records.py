@@ -7,6 +7,7 @@ checker believes no gateway.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -332,6 +333,8 @@ class History:
     """tasks, streams and files that were there when nothing should be"""
     calm: float = 0.0
     """when the last fault had ended"""
+    stopping: float = math.inf
+    """when the gateways were told to stop"""
     ended: float = 0.0
 
     def side(self, session: Session) -> Side | None:

@@ -11,7 +11,7 @@ from mailgate.testing import Speaks
 from sim.records import History
 from sim.schedules import EXIM, EXIM_INSIDE, OPENSMTPD, POSTFIX, POSTFIX_INSIDE, SENDMAIL, Schedule
 from sim.sender import Sender
-from sim.site import INSIDE_HOSTS, LMTP, OUTSIDE_HOSTS, SMTP, STRANGER, Topology, binds
+from sim.site import FROM_OUTSIDE, INSIDE_HOSTS, LMTP, OUTSIDE_HOSTS, SMTP, STRANGER, Topology, binds
 from sim.temper import Span, Temper
 
 _BARE = ("SIZE 52428800", "ENHANCEDSTATUSCODES")
@@ -60,8 +60,7 @@ class _Sends:
     """A server that sends, and to which of the gateways' listeners."""
 
     schedule: Schedule
-    listener: str | None = None
-    """inside; None: it is outside, and goes by MX"""
+    listener: str = FROM_OUTSIDE
     protocol: Speaks = "smtp"
 
 
@@ -73,7 +72,7 @@ _SENDERS: Mapping[str, _Sends] = {
     "osend2": _Sends(EXIM),
     "osend3": _Sends(SENDMAIL),
     "osend4": _Sends(OPENSMTPD),
-    STRANGER: _Sends(POSTFIX),
+    STRANGER: _Sends(POSTFIX),  # tries the listeners first that are not for him
 }
 
 SCHEDULES: Mapping[str, Schedule] = {name: one.schedule for name, one in _SENDERS.items()}
@@ -87,7 +86,7 @@ def senders(topology: Topology, history: History, chance: Callable[[str], random
             name,
             f"{name}.example",
             one.schedule,
-            _gateways(topology, one.listener),
+            _gateways(topology, name),
             history,
             chance(name),
             protocol=one.protocol,
@@ -96,8 +95,8 @@ def senders(topology: Topology, history: History, chance: Callable[[str], random
     ]
 
 
-def _gateways(topology: Topology, listener: str | None) -> list[Address]:
-    """Where the gateways listen for them, in the order of preference."""
+def _gateways(topology: Topology, sender: str) -> list[Address]:
+    """Where the gateways listen for a sender, in the order of preference."""
     everywhere = [(name, address) for gateway in topology.gateways for name, address in binds(topology, gateway)]
-    inside = (LMTP, SMTP)
-    return [address for name, address in everywhere if (name == listener if listener else name not in inside)]
+    wanted = (SMTP, FROM_OUTSIDE) if sender == STRANGER else (_SENDERS[sender].listener,)
+    return [address for listener in wanted for name, address in everywhere if name == listener]

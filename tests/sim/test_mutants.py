@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import ipaddress
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -210,10 +211,44 @@ async def down(world: World) -> object:
     return len(world.events("path_down"))
 
 
+async def stranger(world: World) -> object:
+    """What a client is told that its listener does not admit."""
+    nobody = (ipaddress.ip_network("198.51.100.0/24"),)
+    world.listeners["smtp"] = dataclasses.replace(world.listeners["smtp"], clients=nobody)
+    return (await (await world.client(greeted=False)).reply())[:3]
+
+
+async def one_by_one(world: World) -> object:
+    """Messages that each host got, of one for each of two next hops."""
+    client = await world.client()
+    for recipient in ("u@a.example", "v@b.example"):
+        await client.transact(recipient)
+    return tuple(world.messages.values())
+
+
+async def goodbye(world: World) -> object:
+    """Seconds from a client's QUIT until nothing is left of it."""
+    client = await world.client()
+    began = trio.current_time()
+    await client.quit()
+    await client.ended.wait()
+    return trio.current_time() - began
+
+
+async def welcome(world: World) -> object:
+    """The kinds of reply to a hundred clients' MAIL."""
+    return sorted({(await (await world.client()).envelope()).mail[:3] for _ in range(100)})
+
+
 async def quietly_down(world: World) -> object:
     """Paths that a transaction has marked, by the log and in truth."""
     said = await down(world)
     return said, sum(path.down_since is not None for path in world.gateway._shared.health.records().paths)
+
+
+async def commits(world: World) -> object:
+    await (await world.client()).transact("u@a.example")
+    return len(world.events("committing"))
 
 
 # The table
@@ -308,7 +343,14 @@ CASES: dict[str, Case] = {
         ((NOT_FOUND,), (TAKEN,)),
         ((NOT_FOUND,), (NOT_FOUND,)),
     ),
+    "everybody is admitted": Case(one(Script()), stranger, "554", "220"),
+    "a kept session is anybody's": Case(two(Script(), Script()), one_by_one, (1, 1), (2, 0)),
+    "only the first path": Case(one(Script(), Script()), no_path, (TAKEN,), (NO_PATH,)),
+    "the dot's reply is not waited for": Case(one(Script(dot=Delay(300))), OF_ONE, (DONE,), (UNKNOWN,)),
+    "clients' sessions linger": Case(one(Script()), goodbye, 0, 50),
+    "sent away for nothing": Case(one(Script()), welcome, ["250"], ["250", "421"]),
     "outages are kept quiet": Case(one(Script(mail="550 5.1.0 no")), quietly_down, (0, 0), (0, 1)),
+    "crashes leave no trace": Case(one(Script()), commits, 1, 0),
 }
 
 

@@ -122,6 +122,7 @@ class World:
         for host in hosts:
             if host.streams:
                 self.history.left.append(f"{host.name}: {host.streams} connections at rest")
+        self.history.stopping = trio.current_time()
         for program in self._gateways.values():
             await program.stop()
         await trio.sleep(QUIET)
