@@ -146,7 +146,9 @@ class Upstreams:
         """What is only kept is given up for whoever waits."""
         if not self._room_there(address, route):
             self._give_up([key for key in self._kept if key[0].address == address])
-            await self._lots.setdefault(address, trio.lowlevel.ParkingLot()).park()
+            lot = self._lots.setdefault(address, trio.lowlevel.ParkingLot())
+            with trio.move_on_at(self._lowered_until(address)):  # then there is more room, and nobody to say so
+                await lot.park()
         else:
             self._give_up(list(self._kept))
             await self._lot.park()
@@ -155,6 +157,11 @@ class Upstreams:
         limit = self._limits.sessions_per_mx_host if route.mx else self._limits.sessions_per_host
         lowered, until = self._lowered.get(address, (limit, -math.inf))
         return min(limit, lowered) if trio.current_time() < until else limit
+
+    def _lowered_until(self, address: Address) -> float:
+        """When its lowered limit runs out; inf: it has none."""
+        _, until = self._lowered.get(address, (0, -math.inf))
+        return until if trio.current_time() < until else math.inf
 
     def others(self, lease: Lease) -> int:
         """Sessions that we hold with its host besides this one."""

@@ -21,7 +21,7 @@ from mailgate.relay.health import Health
 from mailgate.relay.routing import Path
 from mailgate.relay.settings import Backbone, Limits, Route, Settings
 from mailgate.relay.transaction import TOO_MANY_HOPS
-from mailgate.relay.upstreams import Upstreams
+from mailgate.relay.upstreams import LOWERED_FOR, Upstreams
 from mailgate.testing import Delay, MemoryNetwork, Script, Silence, Turns, reset, seeded
 
 AHEAD_TEXT = "250 2.1.5 Accepted, the next hop will be asked when there is room"
@@ -196,7 +196,7 @@ async def test_the_minute_is_over_for_those_who_wait(autojump_clock: MockClock) 
 
         nursery.start_soon(allow)
         results = await all_send(world, 5)
-        assert [seconds for seconds, _ in results] == pytest.approx([31, 62, 93, 93, 93])
+        assert [seconds for seconds, _ in results] == pytest.approx([31, 62, 91, 91, 91])
 
 
 @pytest.mark.parametrize("answer", ["421 4.3.2 busy", "451 4.7.0 busy", "450 4.7.0 busy"])
@@ -401,6 +401,21 @@ def _tenths(most: int) -> st.SearchStrategy[float]:
 
 
 _holders = st.builds(Holder, st.integers(0, 2), _tenths(20), st.one_of(_tenths(30), st.just(math.inf)), _tenths(20))
+
+
+async def test_room_that_comes_back_by_itself_is_given(autojump_clock: MockClock) -> None:
+    """A host wanted no more sessions than the one it had. A minute later it may have more, though that one goes on."""
+    async with trio.open_nursery() as nursery:
+        log = structlog.wrap_logger(None, processors=[structlog.testing.LogCapture()])
+        upstreams = Upstreams(Settings(hostname="gw.example", listeners=()), MemoryNetwork(nursery), Health(), log)
+        path, route = Path(TcpAddress("192.0.2.1", 25)), Route(name="a", domains=("*",))
+        await upstreams.lease(path, route, lambda: None)
+        refused = await upstreams.lease(path, route, lambda: None)
+        upstreams.lower(refused)
+        await trio.aclose_forcefully(refused)
+        with trio.fail_after(LOWERED_FOR + 1):
+            await upstreams.lease(path, route, lambda: None)
+        assert trio.current_time() == LOWERED_FOR
 
 
 @settings(max_examples=200, deadline=None)

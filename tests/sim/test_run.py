@@ -24,6 +24,7 @@ CASES: Mapping[str, tuple[int, Size]] = {
     "a gateway is down, and a message has 41 recipients": (32, SMALL),
     "a gateway has lost an address, and strangers are busy": (20, SMALL),
     "nothing is broken for long, two bodies are big": (12, SMALL),
+    "who waited for room was not told that there was some again": (12, STANDARD),
 }
 """what a seed is about. One that led to a fix is named after what was wrong"""
 
