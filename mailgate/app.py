@@ -1,20 +1,26 @@
-"""Wiring for a gateway of its own: listeners, signals, drain."""
+"""Wiring for a gateway of its own: listeners, signals, drain, and the ledger from one run to the next."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
 import signal
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from mailgate import control
+from mailgate import control, ledger_file
 from mailgate.config import Bind, Config
 from mailgate.gateway import Gateway
 from mailgate.network import Incoming, Network
+from mailgate.relay.ledger import Remembered
+
+if TYPE_CHECKING:
+    from mailgate.store_redis import RedisStore
 
 ACCEPT_PAUSE = 0.1
 """seconds without accepting once the system has no descriptor left: an ended session gives one back"""
@@ -50,13 +56,20 @@ async def serve(config: Config, network: Network, log: FilteringBoundLogger) -> 
 
     False: it did, and cut off what was under way. Raises CannotListen and control.CannotServe, with nothing left open.
     """
-    gateway = Gateway(config.settings, network, log)
+    for warning in config.warnings:
+        log.warning("config_warning", where=warning.where, what=warning.what, remedy=warning.remedy)
+    store = _shared_store(config)
+    gateway = Gateway(config.settings, network, log, store)
     everything = trio.CancelScope()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with contextlib.AsyncExitStack() as closing:
             listening = [await _listen(bind, network, log, closing) for bind in config.binds]
             asked = await _listen_for_status(config, network, log, closing)
+            # The control socket is ours by now: no other gateway with this `state_dir` runs, or will before we end.
+            _take_up_ledger(gateway, config, network.now(), log)
             async with trio.open_nursery() as watching:  # ends by being cancelled
+                if store is not None:
+                    await watching.start(store.run)
                 if asked is not None:
                     watching.start_soon(control.serve, asked, gateway.status, log)
                 with everything:
@@ -66,6 +79,7 @@ async def serve(config: Config, network: Network, log: FilteringBoundLogger) -> 
                         watching.start_soon(_leave_at_next, signals, everything, log)
                         await gateway.drain()
                 watching.cancel_scope.cancel()
+            _lay_down_ledger(gateway, config, network.now(), log)
     log.info("stopped", **gateway.counts)
     return not everything.cancelled_caught
 
@@ -93,6 +107,57 @@ async def _listen_for_status(
     await closing.enter_async_context(incoming)
     log.info("control_socket", address=incoming.address)
     return incoming
+
+
+def _shared_store(config: Config) -> RedisStore | None:
+    if config.ledger_url is None:
+        return None
+    from mailgate.store_redis import RedisStore  # its package is there only where it is needed
+
+    return RedisStore(config.ledger_url)
+
+
+def _take_up_ledger(gateway: Gateway, config: Config, now: datetime.datetime, log: FilteringBoundLogger) -> None:
+    """What the gateway before this one remembered. Without it this one starts empty, and says so."""
+    if config.state_dir is None:
+        if config.settings.ledger:
+            why = "there is no state_dir to keep it in, so it ends with each run"
+            log.info("ledger_empty", why=why, remedy="set state_dir")
+        return
+    file = str(config.state_dir / ledger_file.NAME)
+    try:
+        if not config.settings.ledger:
+            ledger_file.discard(config.state_dir)  # once it is on again, this would be too old
+            return
+        remembered = ledger_file.take(config.state_dir, now)
+    except ledger_file.Unusable as error:
+        log.warning("ledger_empty", file=file, why=str(error))
+        return
+    if remembered is None:
+        log.info(
+            "ledger_empty", file=file, why="there is no such file: none was kept, or the last run did not end well"
+        )
+        return
+    gateway.remember(remembered)
+    log.info("ledger_taken_up", file=file, **_sizes(remembered))
+
+
+def _lay_down_ledger(gateway: Gateway, config: Config, now: datetime.datetime, log: FilteringBoundLogger) -> None:
+    """What this gateway remembers, for the next one."""
+    if config.state_dir is None or not config.settings.ledger:
+        return
+    remembered = gateway.remembered()
+    try:
+        ledger_file.write(config.state_dir, remembered, now)
+    except OSError as error:
+        why = error.strerror or str(error)
+        remedy = f"see that the user that the gateway runs as may write in {config.state_dir}, and has room there"
+        file = str(config.state_dir / ledger_file.NAME)
+        log.error("ledger_lost", file=file, why=why, remedy=remedy, **_sizes(remembered))
+
+
+def _sizes(remembered: Remembered) -> dict[str, int]:
+    return {"entries": len(remembered.ledger), "put_off": len(remembered.put_off)}
 
 
 async def _accept_until_signal(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mailgate.text import escaped
+
 if TYPE_CHECKING:
     from mailgate.config import Config
     from mailgate.logs import Format
@@ -33,13 +35,16 @@ def check(file: Path, ask_dns: bool) -> None:  # noqa: FBT001 - click passes it 
     """Check the configuration in FILE.
 
     Prints what it means, for you to compare with what you meant; or everything that is wrong with it, with
-    exit status 2.
+    exit status 2. What may be wrong is a warning on standard error.
 
     With --dns, exit status 1 if DNS lacks, for a backbone, what receivers of its mail look for, or cannot be asked.
     """
     config = load_or_exit(file)
+    _find_store_or_exit(file, config)
     for line in _summary(config):
         click.echo(line)
+    for warning in config.warnings:
+        click.echo(f"mailgate: warning: {escaped(str(file))}: {warning}", err=True)
     if ask_dns:
         from mailgate import dns_check
 
@@ -71,6 +76,7 @@ def serve(file: Path, log_format: Format, verbose: bool) -> None:  # noqa: FBT00
     from mailgate.network import RealNetwork
 
     config = load_or_exit(file)
+    _find_store_or_exit(file, config)
     _raise_descriptor_limit()
     network = RealNetwork(config.dns_servers)
     log = logs.configure(stream=sys.stdout.buffer, format=log_format, verbose=verbose, now=network.now)
@@ -127,7 +133,6 @@ def status(file: Path, as_json: bool, watch: bool) -> None:  # noqa: FBT001 - cl
     has no `state_dir`.
     """
     from mailgate import control, status_view
-    from mailgate.text import escaped
 
     config = load_or_exit(file)
     if config.state_dir is None:
@@ -174,12 +179,26 @@ def load_or_exit(file: Path) -> Config:
         sys.exit(EXIT_BAD_CONFIG)
 
 
+def _find_store_or_exit(file: Path, config: Config) -> None:
+    """A shared ledger needs a package that others do not: without it one line on stderr, and exit status 2."""
+    if config.ledger_url is None:
+        return
+    from mailgate.store_redis import RedisStore, StoreMissing
+
+    try:
+        RedisStore(config.ledger_url)
+    except StoreMissing as error:
+        click.echo(f"{escaped(str(file))}: ledger.url: {error}", err=True)
+        sys.exit(EXIT_BAD_CONFIG)
+
+
 def _summary(config: Config) -> Iterator[str]:
     settings = config.settings
     yield f"hostname: {settings.hostname}"
     yield f"mail for <Postmaster>: {_postmaster(settings)}"
     yield f"DNS servers: {', '.join(str(server) for server in config.dns_servers) or 'as the system has them'}"
     yield f"state: {config.state_dir or 'none is kept, and there is no control socket for `mailgate status`'}"
+    yield f"ledger: {_ledger(config)}"
     if config.backbones:
         yield ""
         yield from (_backbone(backbone) for backbone in config.backbones)
@@ -201,6 +220,16 @@ def _postmaster(settings: Settings) -> str:
     return f"{mailbox}, refused: no route takes it; set `postmaster` (RFC 5321 section 4.5.1 wants it taken)"
 
 
+def _ledger(config: Config) -> str:
+    from mailgate.config_values import parse_ledger_url
+
+    if not config.settings.ledger:
+        return "off"
+    if config.ledger_url is not None:
+        return f"shared at {parse_ledger_url(config.ledger_url)}"
+    return f"this gateway's own memory{'' if config.state_dir else ', lost when it stops'}"
+
+
 def _backbone(backbone: Backbone) -> str:
     return f"backbone {backbone.name}: from {', '.join(backbone.sources)}, HELO {backbone.helo}"
 
@@ -220,6 +249,21 @@ def _listener(config: Config, listener: Listener) -> Iterator[str]:
         yield f"{', '.join(route.domains)} -> {_next_hop(route)}"
     if not any("*" in route.domains for route in listener.routes):
         yield "any other domain -> refused"
+    yield f"several next hops -> {_several(config, listener)}"
+
+
+def _several(config: Config, listener: Listener) -> str:
+    from mailgate.protocol.reply import Role
+    from mailgate.relay.settings import SeveralNextHops
+
+    if listener.protocol is Role.LMTP:
+        return "together, each recipient with a reply of its own"
+    if listener.several_next_hops is SeveralNextHops.APART:
+        return "apart, one in each transaction"
+    if listener.handover is not None:
+        return f"together; what one has not taken when another has, goes to {listener.handover}"
+    known = "the ledger knows who has it" if config.settings.ledger else "with second copies, as the ledger is off"
+    return f"together; what one has not taken when another has, comes again: {known}"
 
 
 def _next_hop(route: Route) -> str:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli
 from pydantic import BaseModel
 
-from mailgate import config_rules
+from mailgate import config_rules, config_together
 from mailgate.config_tables import (
     ARRAYS,
     NAME,
@@ -25,6 +25,7 @@ from mailgate.config_tables import (
     DnsTable,
     Draft,
     Item,
+    LedgerTable,
     LimitsTable,
     ListenerTable,
     Problem,
@@ -63,7 +64,11 @@ class Config:
     backbones: tuple[Backbone, ...] = ()
     """all of them, in the order of the file; each is some route's"""
     state_dir: Path | None = None
-    """where the control socket is; none: there is no such socket"""
+    """where the control socket is, and the ledger between two runs; none: there is neither"""
+    ledger_url: str | None = field(default=None, repr=False)
+    """of the ledger that several gateways share, as config_values.parse_ledger_url knows it; a password may be in it"""
+    warnings: tuple[Problem, ...] = ()
+    """what is allowed, but may not be what was meant"""
 
 
 class ConfigError(Exception):
@@ -99,6 +104,7 @@ def parse(text: str, source: str = "configuration") -> Config:
         routes=_read_array(RouteTable, raw, "route"),
         backbones=_read_array(BackboneTable, raw, "backbone"),
         dns=read_table(DnsTable, raw.get("dns", {}), "dns."),
+        ledger=read_table(LedgerTable, raw.get("ledger", {}), "ledger."),
         limits=read_table(LimitsTable, raw.get("limits", {}), "limits."),
         timeouts=read_table(TimeoutsTable, raw.get("timeouts", {}), "timeouts."),
     )
@@ -151,6 +157,8 @@ def _config(draft: Draft) -> Config:
             routes=tuple(routes[name] for name in table.routes),
             clients=None if table.clients is None else tuple(table.clients),
             bare_newline=table.bare_newline,
+            several_next_hops=table.several_next_hops,
+            handover=table.handover,
         )
         for table in (item.table for item in draft.listeners)
     ]
@@ -166,6 +174,7 @@ def _config(draft: Draft) -> Config:
         addresses=tuple(bind.address for bind in binds if isinstance(bind.address, TcpAddress)),
         timeouts=Timeouts(**draft.timeouts.table.model_dump()),
         limits=Limits(**draft.limits.table.model_dump()),
+        ledger=draft.ledger.table.enabled,
     )
     return Config(
         settings=settings,
@@ -173,6 +182,8 @@ def _config(draft: Draft) -> Config:
         dns_servers=tuple(draft.dns.table.servers or ()),
         backbones=tuple(backbones.values()),
         state_dir=draft.top.table.state_dir,
+        ledger_url=draft.ledger.table.url,
+        warnings=tuple(config_together.doubtful(draft)),
     )
 
 

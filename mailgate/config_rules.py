@@ -8,7 +8,8 @@ import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
-from mailgate.config_tables import BackboneTable, Draft, Item, ListenerTable, Problem, RouteTable
+from mailgate import config_together
+from mailgate.config_tables import BackboneTable, Draft, Item, Problem, RouteTable
 from mailgate.config_values import shown
 from mailgate.network import Address, TcpAddress, UnixAddress
 from mailgate.protocol.reply import Role
@@ -178,7 +179,7 @@ def _family(ip: str) -> str:
 def _one_route_for_a_domain(draft: Draft) -> Iterator[Problem]:
     for listener in draft.listeners:
         owners: dict[str, str] = {}
-        for route in _routes_of(listener, draft):
+        for route in draft.routes_of(listener):
             for position, domain in enumerate(route.table.domains):
                 owner = owners.setdefault(domain, route.name)
                 if owner != route.name:
@@ -189,7 +190,7 @@ def _one_route_for_a_domain(draft: Draft) -> Iterator[Problem]:
 def _no_open_relay(draft: Draft) -> Iterator[Problem]:
     """A listener whose mail may go anywhere must say from whom. On unix sockets the file's mode does."""
     for listener in draft.listeners:
-        anywhere = [why for route in _routes_of(listener, draft) if (why := _goes_anywhere(route))]
+        anywhere = [why for route in draft.routes_of(listener) if (why := _goes_anywhere(route))]
         if not anywhere or all(isinstance(address, UnixAddress) for address in listener.table.bind):
             continue
         why = f"{anywhere[0]}: this would be an open relay"
@@ -268,7 +269,7 @@ def _postmaster_has_a_route(draft: Draft) -> Iterator[Problem]:
         return
     domain = postmaster.rpartition("@")[2]
     for listener in draft.listeners:
-        patterns = [pattern for route in _routes_of(listener, draft) for pattern in route.table.domains]
+        patterns = [pattern for route in draft.routes_of(listener) for pattern in route.table.domains]
         if listener.table.protocol is Role.SMTP and patterns and not any(_matches(one, domain) for one in patterns):
             yield Problem(
                 draft.top.at("postmaster"),
@@ -288,6 +289,7 @@ _ORDER: tuple[tuple[str, str, Callable[[float, float], bool], str, str], ...] = 
     ("probe", "at most", operator.le, "recipient", "a probe is a part of the answer to RCPT"),
     ("envelope", "at most", operator.le, "recipient", "a next hop's answer to RCPT is a part of ours"),
     ("attempts", "less than", operator.lt, "delivery", "an attempt that starts then needs time to end"),
+    ("patience", "at most", operator.le, "attempts", "what is tried again with patience is a new attempt"),
     ("idle", "at most", operator.le, "reuse", "a session that may not be used again is not worth keeping"),
 )
 """budgets that others bound, most of them because they are parts of those"""
@@ -303,6 +305,8 @@ _CLIENTS_WAIT: tuple[tuple[str, float, str], ...] = (
 
 def _budgets_fit(draft: Draft) -> Iterator[Problem]:
     table, bad = draft.timeouts.table, draft.timeouts.bad
+    if not config_together.is_used(draft) and "patience" not in table.model_fields_set:
+        bad |= {"patience"}  # whoever only makes `attempts` shorter need not know of it
     for key, bound, fits, other, reason in _ORDER:
         mine, theirs = getattr(table, key), getattr(table, other)
         if not fits(mine, theirs) and key not in bad and other not in bad:
@@ -312,10 +316,6 @@ def _budgets_fit(draft: Draft) -> Iterator[Problem]:
         mine = getattr(table, key)
         if mine >= limit and key not in bad:
             yield Problem(draft.timeouts.at(key), f"{mine:g} is too long: {reason}", f"write less than {limit:g}")
-
-
-def _routes_of(listener: Item[ListenerTable], draft: Draft) -> list[Item[RouteTable]]:
-    return [route for route in draft.routes if route.name in listener.table.routes]
 
 
 def _repeats(elements: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
@@ -345,4 +345,5 @@ _RULES: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
     _lmtp_not_on_port_25,
     _postmaster_has_a_route,
     _budgets_fit,
+    *config_together.RULES,
 )

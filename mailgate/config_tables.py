@@ -32,7 +32,7 @@ from mailgate import config_values as values
 from mailgate.network import Address, TcpAddress
 from mailgate.protocol.framing import BareNewline
 from mailgate.protocol.reply import Role
-from mailgate.relay.settings import Host, IPNetwork, Limits, Timeouts
+from mailgate.relay.settings import Host, IPNetwork, Limits, SeveralNextHops, Timeouts
 from mailgate.text import quoted
 
 MAX_SECONDS = 3600
@@ -80,6 +80,10 @@ def _host(value: object, info: ValidationInfo) -> Host:
     return values.parse_host(_text(value), info.data.get("protocol", Role.SMTP))
 
 
+def _handover(value: object) -> Host:
+    return values.parse_host(_text(value), Role.SMTP)
+
+
 def _network(value: object) -> IPNetwork:
     return values.parse_network(_text(value))
 
@@ -90,6 +94,12 @@ def _source(value: object) -> str:
 
 def _state_dir(value: object) -> Path:
     return values.parse_state_dir(_text(value))
+
+
+def _ledger_url(value: object) -> str:
+    text = _text(value)
+    values.parse_ledger_url(text)
+    return text
 
 
 def _dns_server(value: object) -> TcpAddress:
@@ -147,6 +157,10 @@ class ListenerTable(Table):
         default=None, min_length=1, examples=[["10.0.0.0/8"]]
     )
     bare_newline: Annotated[BareNewline, Field(strict=False)] = Field(default=BareNewline.REPAIR, examples=["repair"])
+    several_next_hops: Annotated[SeveralNextHops, Field(strict=False)] = Field(
+        default=SeveralNextHops.APART, examples=["together"]
+    )
+    handover: Annotated[Host, _parsed(_handover)] | None = Field(default=None, examples=["10.0.0.25:2525"])
 
 
 class RouteTable(Table):
@@ -184,6 +198,13 @@ class DnsTable(Table):
     )
 
 
+class LedgerTable(Table):
+    """[ledger]"""
+
+    enabled: bool = Field(default=True, examples=[True])
+    url: Annotated[str, _parsed(_ledger_url)] | None = Field(default=None, examples=["redis://:PASSWORD@10.0.0.5"])
+
+
 def _numbers(name: str, of: type[Limits] | type[Timeouts], kind: object) -> type[Table]:
     """The table that has the fields of a dataclass of numbers, so that the two can't drift apart."""
     fields: dict[str, Any] = {
@@ -200,6 +221,7 @@ TABLES: dict[str, type[Table]] = {
     "route": RouteTable,
     "backbone": BackboneTable,
     "dns": DnsTable,
+    "ledger": LedgerTable,
     "limits": LimitsTable,
     "timeouts": TimeoutsTable,
 }
@@ -248,12 +270,18 @@ class Draft:
     routes: Sequence[Item[RouteTable]]
     backbones: Sequence[Item[BackboneTable]]
     dns: Item[DnsTable]
+    ledger: Item[LedgerTable]
     limits: Item[Table]
     timeouts: Item[Table]
 
     def items(self) -> tuple[Item[Any], ...]:
         """All tables."""
-        return (self.top, *self.listeners, *self.routes, *self.backbones, self.dns, self.limits, self.timeouts)
+        arrays: tuple[Item[Any], ...] = (*self.listeners, *self.routes, *self.backbones)
+        return (self.top, *arrays, self.dns, self.ledger, self.limits, self.timeouts)
+
+    def routes_of(self, listener: Item[ListenerTable]) -> list[Item[RouteTable]]:
+        """The routes that a listener's recipients may use."""
+        return [route for route in self.routes if route.name in listener.table.routes]
 
 
 def name_of(raw: object) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import idna
@@ -20,6 +21,8 @@ DEFAULT_PORTS = {Role.SMTP: 25, Role.LMTP: 24}
 """of a host given without one; 24 is registered for private mail systems, and RFC 2033 section 5 forbids 25"""
 
 DNS_PORT = 53
+LEDGER_PORT = 6379
+"""registered for Redis, and what Valkey listens on too"""
 MAX_NAME = 253
 """octets of a domain name as text (RFC 1035 section 2.3.4 says 255 on the wire)"""
 MAX_LABEL = 63
@@ -40,6 +43,10 @@ _LOCAL_PART = re.compile(  # RFC 5321 section 4.1.2: Dot-string or Quoted-string
 _DIGITS = re.compile(r"[0-9]{1,5}")
 _SCOPED = re.compile(r"[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]{1,15})?")  # fe80::1%eth0
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
+_USERINFO = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})"  # RFC 3986 section 3.2.1, but for the colon
+_USER_AND_PASSWORD = re.compile(f"{_USERINFO}*:{_USERINFO}+")
+_DATABASE = re.compile(r"[0-9]{1,4}")
 
 # By the names of ipaddress's properties
 _NO_SOURCES = {
@@ -128,6 +135,84 @@ def parse_state_dir(text: str) -> Path:
             f"{MAX_UNIX_PATH}",
         )
     return Path(text)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerUrl:
+    """Where the ledger is that several gateways share. Its password is in the URL and shows nowhere."""
+
+    server: TcpAddress | HostName | UnixAddress
+    database: int
+    tls: bool
+    password: bool
+
+    def __str__(self) -> str:
+        remarks = (
+            (self.database, f"database {self.database}"),
+            (self.tls, "over TLS"),
+            (self.password, "with a password"),
+        )
+        return ", ".join([str(self.server), *(remark for applies, remark in remarks if applies)])
+
+
+_LEDGER_EXAMPLE = (
+    'write for example "redis://10.0.0.5", "redis://:PASSWORD@10.0.0.5:6379/0", "rediss://ledger.example.org" or '
+    '"unix:///run/valkey/valkey.sock"'
+)
+
+
+def parse_ledger_url(text: str) -> LedgerUrl:
+    """`redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`, with `rediss:` over TLS; or
+    `unix://[[USER]:PASSWORD@]/PATH[?db=DATABASE]`.
+
+    What is wrong is said without showing the text: its password may stand anywhere in it.
+    """
+    scheme, behind, rest = text.partition("://")
+    if scheme not in ("redis", "rediss", "unix") or not behind:
+        raise BadValue("does not begin with redis://, rediss:// or unix://", _LEDGER_EXAMPLE)
+    authority, slash, tail = rest.partition("/")
+    credentials, at, place = authority.rpartition("@")
+    if "@" in tail or "#" in rest or (at and not _USER_AND_PASSWORD.fullmatch(credentials)):
+        raise BadValue(
+            "has no good user and password before the @",
+            'write ":PASSWORD@" or "USER:PASSWORD@", and in them "/" as %2F, "?" as %3F, "#" as %23, "@" as %40, '
+            '"%" as %25 and whatever else is neither letter nor digit likewise',
+        )
+    if scheme == "unix":
+        if place:
+            raise BadValue("has a host, but a unix socket has none", _LEDGER_EXAMPLE)
+        path, options, query = tail.partition("?")
+        server: TcpAddress | HostName | UnixAddress = _ledger_socket(slash + path)
+        database = query[3:] if query.startswith("db=") else "" if options else "0"
+    else:
+        server, database = _ledger_host(place), tail or "0"
+    if _DATABASE.fullmatch(database) is None:
+        where = '"?db=0"' if scheme == "unix" else '"/0"'
+        raise BadValue("has something at its end that is no number of a database", f"write for example {where} there")
+    return LedgerUrl(server, int(database), tls=scheme == "rediss", password=bool(at))
+
+
+def _ledger_host(place: str) -> TcpAddress | HostName:
+    try:
+        host, port = _split(place, "")
+        address = _ip(host)
+        name = _name(host) if address is None else ""
+    except BadValue:
+        port, address, name = 0, None, ""
+    if port == 0:
+        raise BadValue("has no good host, or no good port behind it", _LEDGER_EXAMPLE)
+    port = LEDGER_PORT if port is None else port
+    return HostName(name, port) if address is None else TcpAddress(str(address), port)
+
+
+def _ledger_socket(path: str) -> UnixAddress:
+    try:
+        if "%" in path:
+            raise BadValue("has a % in its path")
+        return _unix(f"unix:{path}")
+    except BadValue:
+        remedy = f"write one of at most {MAX_UNIX_PATH} octets, such as unix:///run/valkey/valkey.sock"
+        raise BadValue("has no good path of a unix socket", remedy) from None
 
 
 def parse_port(number: int) -> int:

@@ -16,9 +16,11 @@ from mailgate.network import Address, Network
 from mailgate.protocol.reply import Reply, reply
 from mailgate.relay import status
 from mailgate.relay.conversation import Conversation, admitted
+from mailgate.relay.ledger import Remembered
 from mailgate.relay.settings import Listener, Settings
 from mailgate.relay.shared import Shared
 from mailgate.relay.status import ListenerStatus, RecipientCounts, Status, UpstreamStatus
+from mailgate.store import Store
 
 
 class Gateway:
@@ -28,10 +30,17 @@ class Gateway:
     await gateway.serve(listener, stream, peer)     # once per connection, each in its own task
     """
 
-    def __init__(self, settings: Settings, network: Network, log: FilteringBoundLogger | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        network: Network,
+        log: FilteringBoundLogger | None = None,
+        store: Store | None = None,
+    ) -> None:
+        """`store`: memory that the gateways of a site share (docs/configuration.md, `[ledger]`)."""
         self.settings = settings
         self._log: FilteringBoundLogger = log or structlog.get_logger("mailgate")
-        self._shared = Shared(settings, network, self._log)
+        self._shared = Shared(settings, network, self._log, store)
         self._conversations: dict[Conversation, Listener | None] = {}  # None: it is being sent away
         self._running = False
         self._began: float | None = None
@@ -76,12 +85,24 @@ class Gateway:
                 held=shared.upstreams.held, kept=shared.upstreams.kept, limit=settings.limits.upstream_sessions
             ),
             recipients=RecipientCounts(**counts),
+            ledger=shared.recall.status(),
             backbones=status.backbones((route for one in settings.listeners for route in one.routes), records, now),
             paths=paths,
             paths_left_out=len(records.paths) - len(paths),
             hosts=hosts,
             hosts_left_out=len(records.hosts) - len(hosts),
         )
+
+    def remembered(self) -> Remembered:
+        """What the gateway that is started in its place should know, of deliveries whose clients were not told.
+
+        Ask when `drain` is through; `remember` is for the next one.
+        """
+        return self._shared.recall.remembered()
+
+    def remember(self, remembered: Remembered) -> None:
+        """Take over what a gateway that has ended had `remembered`."""
+        self._shared.recall.restore(remembered)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own what sessions leave behind: upstream sessions, kept or told QUIT, and the checks of paths that are down.

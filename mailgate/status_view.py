@@ -19,7 +19,7 @@ from rich.text import Text
 from mailgate import control
 from mailgate.control import CannotAsk
 from mailgate.network import Network, RealNetwork
-from mailgate.relay.status import BackboneStatus, PathStatus, Status
+from mailgate.relay.status import BackboneStatus, LedgerStatus, PathStatus, Status
 from mailgate.text import escaped
 
 WIDE = 1000
@@ -35,6 +35,7 @@ BACK_FOR = 10.0
 """seconds for which a gateway's return is worth a line"""
 
 _GONE_STYLE = "bold red"
+_DOUBT_STYLE = "bold yellow"
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -222,7 +223,29 @@ def _numbers(status: Status) -> Text:
         ("recipients", counts),
     ]
     text = Text("\n").join(Text.assemble((f"{label:<12}", "dim"), said) for label, said in lines)
-    return text.append(f"{recipients.unknown:,} unknown", style="bold yellow" if recipients.unknown else "")
+    text.append(f"{recipients.unknown:,} unknown", style=_DOUBT_STYLE if recipients.unknown else "")
+    ledger = _ledger(status.ledger)
+    return Text.assemble(text, (f"\n{'ledger':<12}", "dim"), ledger) if ledger else text
+
+
+def _ledger(ledger: LedgerStatus) -> Text | None:
+    """None: there is nothing to say. Most sites never need it, and few of its numbers are not 0."""
+    numbers = (ledger.entries, ledger.put_off, ledger.recorded, ledger.met, ledger.possible_duplicate, ledger.unasked)
+    if ledger.shared == "none" and not any(numbers):
+        return None
+    told = Text(f"{ledger.recorded:,} made, {ledger.met:,} met, {ledger.entries:,} of at most {ledger.limit:,} here")
+    if ledger.evicted:
+        told.append(f", {ledger.evicted:,} evicted", style=_DOUBT_STYLE)
+    if ledger.put_off:
+        told.append(f", {ledger.put_off:,} put off")
+    if ledger.possible_duplicate:
+        told.append(f", {_count(ledger.possible_duplicate, 'possible duplicate')}", style=_DOUBT_STYLE)
+    if ledger.unasked:
+        told.append(f", {ledger.unasked:,} unasked", style=_DOUBT_STYLE)
+    if ledger.shared != "none":
+        shared = escaped(ledger.shared)
+        told = Text.assemble((f"shared, {shared}", _GONE_STYLE if shared != "reachable" else ""), ": ", told)
+    return told
 
 
 def _of(sessions: int, limit: int) -> str:

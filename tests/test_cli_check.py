@@ -22,6 +22,7 @@ hostname: gw1.example.org
 mail for <Postmaster>: postmaster@example.org
 DNS servers: 127.0.0.1:53
 state: none is kept, and there is no control socket for `mailgate status`
+ledger: this gateway's own memory, lost when it stops
 
 backbone isp-a: from 192.0.2.10, 2001:db8:a::10, HELO gw1-a.example.org
 backbone isp-b: from 198.51.100.10, HELO gw1-b.example.org
@@ -31,11 +32,13 @@ listener from-outside: SMTP
     for everyone
     example.org, .example.org -> route inside: SMTP to mail1.example.org:25, then 10.0.0.25:2525
     any other domain -> refused
+    several next hops -> apart, one in each transaction
 
 listener from-inside: LMTP
     on 10.0.0.1:24
     for 10.0.0.0/8, 2001:db8:1::/48
     * -> route outside: SMTP by MX, port 25, over isp-a, then isp-b
+    several next hops -> together, each recipient with a reply of its own
 """
 
 SMALL = """\
@@ -84,11 +87,13 @@ def test_who_may_connect_and_what_is_by_default(tmp_path: Path, bind: str, lines
         "mail for <Postmaster>: postmaster@gw1.example.org",
         "DNS servers: as the system has them",
         "state: none is kept, and there is no control socket for `mailgate status`",
+        "ledger: this gateway's own memory, lost when it stops",
         "",
         "listener out: LMTP",
         *(f"    {line}" for line in lines),
         "    xn--bcher-kva.example -> route inside: LMTP to unix:/run/lmtp",
         "    any other domain -> refused",
+        "    several next hops -> together, each recipient with a reply of its own",
     ]
 
 
@@ -126,6 +131,94 @@ def test_the_way_of_a_route(tmp_path: Path, route: str, way: str) -> None:
     assert "state: /var/lib/mailgate" in lines
     assert "backbone isp-a: from 2001:db8:a::10, HELO gw1.example.org" in lines
     assert f"    xn--bcher-kva.example -> route inside: {way}" in lines
+
+
+TOGETHER = """\
+hostname = "gw1.example.org"
+{state}
+
+[[listener]]
+name = "from-outside"
+protocol = "smtp"
+bind = ["0.0.0.0:25"]
+routes = ["a", "b"]
+{listener}
+
+[[route]]
+name = "a"
+domains = ["gw1.example.org"]
+hosts = ["mx.a.example"]
+
+[[route]]
+name = "b"
+domains = ["b.example"]
+hosts = ["mx.b.example"]
+
+[ledger]
+{ledger}
+"""
+STATE = 'state_dir = "/var/lib/mailgate"'
+URL = 'url = "redis://:s3cret@10.0.0.5/1"'
+PLAIN = 'several_next_hops = "together"'
+HANDOVER = f'{PLAIN}\nhandover = "10.0.0.25"'
+COMES_AGAIN = "together; what one has not taken when another has, comes again: "
+
+
+@pytest.mark.parametrize(
+    ("state", "listener", "ledger", "kept", "several", "warnings"),
+    [
+        ("", "", "", "this gateway's own memory, lost when it stops", "apart, one in each transaction", 0),
+        (STATE, PLAIN, "", "this gateway's own memory", COMES_AGAIN + "the ledger knows who has it", 1),
+        (
+            *(STATE, PLAIN, "enabled = false", "off"),
+            *(COMES_AGAIN + "with second copies, as the ledger is off", 1),
+        ),
+        (
+            *(STATE, PLAIN, URL, "shared at 10.0.0.5:6379, database 1, with a password"),
+            *(COMES_AGAIN + "the ledger knows who has it", 0),
+        ),
+        (
+            *("", HANDOVER, URL, "shared at 10.0.0.5:6379, database 1, with a password"),
+            *("together; what one has not taken when another has, goes to 10.0.0.25:25", 0),
+        ),
+    ],
+    ids=["apart", "alone", "no ledger", "a shared ledger", "a handover"],
+)
+def test_several_next_hops_and_the_ledger(
+    tmp_path: Path, state: str, listener: str, ledger: str, kept: str, several: str, warnings: int
+) -> None:
+    file = tmp_path / "gw.toml"
+    file.write_text(TOGETHER.format(state=state, listener=listener, ledger=ledger))
+    result = run("check", str(file))
+    assert f"ledger: {kept}" in result.stdout.splitlines()
+    assert f"    several next hops -> {several}" in result.stdout.splitlines()
+    assert result.exit_code == 0
+    assert result.stderr.count("\n") == warnings
+    assert "s3cret" not in result.output
+
+
+def test_what_is_doubtful_is_a_warning_and_no_error(tmp_path: Path) -> None:
+    file = tmp_path / "gw.toml"
+    file.write_text(TOGETHER.format(state="", listener=PLAIN, ledger=""))
+    result = run("check", str(file))
+    assert result.stderr.startswith(
+        f'mailgate: warning: {file}: listener "from-outside": several_next_hops: "together" without a handover and '
+        "without a shared ledger is right only for a single gateway: "
+    )
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("command", [["check"], ["serve", "-c"]], ids=["check", "serve"])
+def test_a_shared_ledger_needs_a_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str]) -> None:
+    file = tmp_path / "gw.toml"
+    file.write_text(TOGETHER.format(state="", listener="", ledger=URL))
+    for module in ("coredis", "coredis.pool"):
+        monkeypatch.setitem(sys.modules, module, None)
+    result = run(*command, str(file))
+    assert (result.stdout, result.exit_code) == ("", 2)
+    assert result.stderr == (
+        f'{file}: ledger.url: a shared ledger needs the package coredis: pip install "mailgate[ledger]"\n'
+    )
 
 
 class Dns:

@@ -29,6 +29,7 @@ from mailgate.network import Address, RealNetwork, UnixAddress
 from mailgate.relay.status import (
     BackboneStatus,
     HostStatus,
+    LedgerStatus,
     ListenerStatus,
     OutageStatus,
     PathStatus,
@@ -188,6 +189,38 @@ def test_without_backbones() -> None:
     assert printed(dataclasses.replace(IDLE, paths=(UP,))).partition("\n\n")[2] == WITHOUT_BACKBONES
 
 
+LEDGER = LedgerStatus(enabled=True, limit=100_000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, None),
+        ({"enabled": False, "limit": 0}, None),
+        ({"entries": 2, "recorded": 1200, "met": 1198}, "1,200 made, 1,198 met, 2 of at most 100,000 here"),
+        ({"put_off": 3}, "0 made, 0 met, 0 of at most 100,000 here, 3 put off"),
+        ({"recorded": 9, "evicted": 1}, "9 made, 0 met, 0 of at most 100,000 here, 1 evicted"),
+        ({"shared": "reachable"}, "shared, reachable: 0 made, 0 met, 0 of at most 100,000 here"),
+        (
+            {"shared": "unreachable", "recorded": 7, "entries": 1, "possible_duplicate": 1, "unasked": 40},
+            "shared, unreachable: 7 made, 0 met, 1 of at most 100,000 here, 1 possible duplicate, 40 unasked",
+        ),
+    ],
+    ids=["nothing", "off", "its own", "put off", "evicted", "shared", "unreachable"],
+)
+def test_the_ledger_is_a_line_if_there_is_something_to_say(changes: dict[str, Any], line: str | None) -> None:
+    head = printed(dataclasses.replace(IDLE, ledger=dataclasses.replace(LEDGER, **changes))).partition("\n\n")[0]
+    at_rest = AT_REST.partition("\n\n")[0]
+    assert head == (at_rest if line is None else f"{at_rest}\nledger      {line}")
+
+
+def test_a_gateway_that_says_nothing_of_a_ledger() -> None:
+    """An older one: its document is read all the same."""
+    document = json.loads(control.encoded(IDLE))
+    del document["ledger"]
+    assert control.decoded(json.dumps(document).encode()) == IDLE
+
+
 def test_80_columns_are_enough() -> None:
     lines = printed(BUSY, 80).splitlines()
     assert max(map(len, lines)) <= 80
@@ -250,6 +283,7 @@ def test_strangers_words_are_only_words() -> None:
         hostname=HOSTILE,
         version=HOSTILE,
         listeners=(ListenerStatus(name=HOSTILE, protocol=HOSTILE, sessions=0),),
+        ledger=dataclasses.replace(LEDGER, shared=HOSTILE),
         backbones=(
             dataclasses.replace(
                 ISP_B, name=HOSTILE, sources=(HOSTILE,), outages=(dataclasses.replace(OUTAGE, why=HOSTILE),)
@@ -259,7 +293,7 @@ def test_strangers_words_are_only_words() -> None:
     )
     text = printed(status, 1000)
     assert all(line.isprintable() for line in text.splitlines())
-    assert text.count("550 [red]no[/red] [/] :smile: \\u001b[31m\\r\\nroot: \\u202e") == 9
+    assert text.count("550 [red]no[/red] [/] :smile: \\u001b[31m\\r\\nroot: \\u202e") == 10
 
 
 @pytest.mark.parametrize(

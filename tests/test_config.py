@@ -137,6 +137,9 @@ def test_what_is_left_out_has_its_default() -> None:
     assert config.dns_servers == ()
     assert config.backbones == ()
     assert config.state_dir is None
+    assert config.ledger_url is None
+    assert config.settings.ledger
+    assert config.warnings == ()
     assert config.settings.postmaster is None
     assert config.settings.limits == Limits()
     assert config.settings.timeouts == Timeouts()
@@ -568,6 +571,7 @@ BUDGETS = [
     ("probe = 180", "probe = 180.1", "probe"),
     ("envelope = 180", "envelope = 180.1", "envelope"),
     ("attempts = 539.9", "attempts = 540", "attempts"),
+    ("patience = 240", "patience = 240.1", "patience"),
     ("idle = 30", "idle = 30.1", "idle"),
     ("recipient = 299.9", "recipient = 300", "recipient"),
     ("data = 119.9", "data = 120", "data"),
@@ -672,6 +676,7 @@ DOCUMENTED: dict[str, type[BaseModel]] = {
     "`[[route]]`": TABLES["route"],
     "`[[backbone]]`": TABLES["backbone"],
     "`[dns]`": TABLES["dns"],
+    "`[ledger]`": TABLES["ledger"],
     "`[limits]`": TABLES["limits"],
     "`[timeouts]`": TABLES["timeouts"],
 }

@@ -45,6 +45,9 @@ routes = ["inside"]
 name = "inside"
 domains = ["a.example"]
 hosts = ["127.0.0.2:25"]
+
+[ledger]
+enabled = false
 """
 
 

@@ -8,11 +8,11 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from mailgate.network import Address, TcpAddress, acknowledged
-from mailgate.protocol.command import Mailbox
 from mailgate.protocol.events import Gone, MailAsked, Quit, Reset
 from mailgate.protocol.reply import Reply, reply
 from mailgate.protocol.server import ServerOptions, ServerProtocol
 from mailgate.relay.outcome import STOPPED
+from mailgate.relay.recall import Delivered
 from mailgate.relay.settings import Listener
 from mailgate.relay.shared import Shared
 from mailgate.relay.trace import Arrival
@@ -60,7 +60,8 @@ class Conversation:
         self._session = ServerSession(stream, self._protocol, self._times.client_stall)
         self._transaction: Transaction | None = None
         self._draining = False
-        self._unheard: list[Mailbox] = []  # told to have been delivered, since the client was last heard of
+        self._unheard: list[Delivered] = []  # told to have succeeded, since the client was last heard of
+        self._untold: list[Delivered] = []  # the client does not know, nor does the ledger
         self._signs = 0
 
     @property
@@ -84,10 +85,11 @@ class Conversation:
                 if self._still_unheard():
                     await self._listen_for_a_sign()
                 listening.cancel_scope.cancel()
+            self._give_up_hope()
+            await self._remember_untold()
         finally:
-            if self._still_unheard():
-                self._log.warning("untold", to=self._unheard)
-                self._shared.counts["untold"] += len(self._unheard)
+            self._give_up_hope()
+            self._shared.recall.remember_here(self._untold)
 
     async def _listen_for_a_sign(self) -> None:
         """A QUIT that came with the message is no sign that our answer was read. The end of the connection is.
@@ -101,6 +103,18 @@ class Conversation:
                 while not acknowledged(self._stream):  # noqa: ASYNC110 - the kernel gives no notice of it
                     await trio.sleep(ACKNOWLEDGEMENT)
                 self._unheard = []
+
+    def _give_up_hope(self) -> None:
+        """Whoever has given no sign by now was not told."""
+        if self._still_unheard():
+            self._log.warning("untold", to=[one.recipient for one in self._unheard])
+            self._shared.counts["untold"] += len(self._unheard)
+            self._untold += self._unheard
+            self._unheard = []
+
+    async def _remember_untold(self) -> None:
+        untold, self._untold = self._untold, []
+        await self._shared.recall.remember(untold)
 
     def _still_unheard(self) -> bool:
         return bool(self._unheard) and self._session.signs == self._signs
@@ -135,14 +149,17 @@ class Conversation:
         arrival = Arrival(hello, self._peer, settings.hostname, self._id, self._shared.network.now())
         self._transaction = Transaction(self._session, self._listener, asked, arrival, self._shared, self._log)
         try:
-            return await self._transaction.run()
+            ended = await self._transaction.run()
         finally:
+            self._untold += self._transaction.untold
             if self._transaction.told:
                 self._unheard = [*(self._unheard if self._still_unheard() else ()), *self._transaction.told]
                 self._signs = self._transaction.signs
             self._transaction = None
             if self._draining:
                 self._session.hurry(trio.current_time())
+        await self._remember_untold()
+        return ended
 
     def _farewell(self) -> Reply:
         hostname = self._shared.settings.hostname

@@ -1,29 +1,33 @@
 """One next hop's part of a transaction: one task, read from top to bottom.
 
-    for each session with MAIL taken (see reach): recipients → DATA → message → dot → outcomes
+    for each session with MAIL taken (see reach): recipients → DATA → message → its turn → dot → outcomes
 
 Recipients reach it through its inbox, in the client's order, and leave on its upstream session in that order. What
 it learns it reports at once. A path that fails before the commit is followed by the next one, on which everything
-is said again. From the commit on there is no other path: what is not heard then is unknown.
+is said again. From the commit on there is no other path: what is not heard then is unknown. (*Together*, a 4xx that
+is heard then may be mended: by another path, or by the same one some seconds later.)
 """
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVarTuple
+from typing import TypeVarTuple
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from mailgate.protocol.command import Extension
-from mailgate.protocol.reply import Reply, Role, passed_on, reply
-from mailgate.relay import outcome
+from mailgate.protocol.reply import Reply, passed_on, reply
+from mailgate.relay import dot, outcome, together
 from mailgate.relay.body import Body
 from mailgate.relay.envelope import Envelope, Recipient
+from mailgate.relay.inbox import Inbox
 from mailgate.relay.outcome import Failure, Outcome, Scope, Stage
 from mailgate.relay.paths import refused
 from mailgate.relay.reach import Reach
+from mailgate.relay.reports import Reports
 from mailgate.relay.routing import NextHop, Path
 from mailgate.relay.settings import Host
 from mailgate.relay.shared import Shared
@@ -35,21 +39,17 @@ _About = TypeVarTuple("_About")
 AHEAD = reply(250, "2.1.5", "Accepted, the next hop will be asked when there is room")
 FULL = reply(452, "4.5.3", "Too many recipients for this next hop, send the rest in another transaction")
 
+PAUSE = 1.0
+"""seconds before the same paths are tried again; twice as long each time"""
 
-class Reports(Protocol):
-    """What a delivery tells the transaction it belongs to. Nothing here waits."""
+LONGEST_PAUSE = 30.0
 
-    def answered(self, recipient: Recipient, answer: Reply) -> None:
-        """The next hop's answer to RCPT, or ours in its place."""
 
-    def data_taken(self) -> None:
-        """The next hop has said 354."""
+class Again(enum.Enum):
+    """What an attempt may end with besides a failure."""
 
-    def committing(self, delivery: Delivery) -> None:
-        """The dot is about to be written."""
-
-    def settled(self, recipient: Recipient) -> None:
-        """An accepted recipient has its outcome."""
+    WITHOUT_SOME = "without some"
+    """recipients are on the session who must not have the message: it is said again without them"""
 
 
 class Delivery:
@@ -64,8 +64,14 @@ class Delivery:
         shared: Shared,
         reports: Reports,
         log: FilteringBoundLogger,
+        *,
+        capacity: int,
+        crowded: Reply | None,
     ) -> None:
-        """`domain`: of its first recipient."""
+        """`domain`: of its first recipient. `capacity`: recipients in one upstream transaction, at most.
+
+        `crowded`: what recipients hear when there is no room for a session; None: they wait for it.
+        """
         self.hop = hop
         self._domain = domain
         self.scope = trio.CancelScope()
@@ -75,34 +81,41 @@ class Delivery:
         """recipients it was given"""
         self.attempts_until = math.inf
         """when the last attempt may start, on Trio's clock"""
+        self.patience_until = -math.inf
+        """until when it may be tried again although the next hop has refused, or no path is left"""
+        self.ready = False
+        """all but the dot is written"""
+        self.undecided = False
+        """the dot may be out, and not all of the answers to it are here"""
         self._envelope = envelope
         self._body = body
         self._shared = shared
         self._times = shared.settings.timeouts
         self._reports = reports
         self._log = log
-        self._news = trio.Event()  # there are more recipients, or DATA is requested
-        self._waiting: list[Recipient] = []  # the inbox: they wait for an answer to their RCPT
-        self._taken: list[Recipient] = []  # accepted, on whichever path
+        self._inbox = Inbox(self._times.recipient, self._keep_time)
         self._here: list[Recipient] = []  # accepted on the path under way
-        self._answered_at = -math.inf  # when a recipient was last answered
         self._failures: list[Failure] = []
-        self._data_by = math.inf  # from the request on: when a 354 must be there
-        self._data_requested = False
         self._opening = trio.CancelScope()  # a session is being opened
-        self._ahead = False  # recipients are accepted before they are offered
-        self._committed = False
+        self._ahead: Reply | None = None  # what recipients hear before they are offered
+        self._session: ClientSession | None = None  # the one under way
+        self._may_commit = False
         self._reporting = False  # the transaction is being told something
         self._over: Reply | None = None  # what is said to whoever comes too late
-        one_outcome = not envelope.per_recipient and hop.route.protocol is Role.LMTP
-        self._capacity = 1 if one_outcome else shared.settings.limits.recipients_per_delivery
+        self._capacity = capacity
+        self._crowded = crowded
 
     # For the transaction: nothing here waits
 
     @property
     def live(self) -> bool:
         """Its next hop has accepted a recipient, and it has not been given up."""
-        return bool(self._taken) and self._over is None
+        return bool(self._inbox.taken) and self._over is None
+
+    @property
+    def open(self) -> bool:
+        """It has accepted recipients without an outcome."""
+        return bool(self._inbox.open)
 
     @property
     def over(self) -> bool:
@@ -115,24 +128,24 @@ class Delivery:
         if self._over is not None:
             self._report(self._reports.answered, recipient, self._over)
         else:
-            self._waiting.append(recipient)
-            self._keep_time()
-            self._news.set()
-            if self._ahead:
-                self._answer(recipient, AHEAD)
+            self._inbox.put(recipient)
+            if self._ahead is not None:
+                self._answer(recipient, self._ahead)
 
     def request_data(self) -> None:
         """All recipients are answered: get the message out to those accepted."""
         if self._over is None:
-            self._data_requested = True
-            self._data_by = trio.current_time() + self._times.data
-            self._keep_time()
-            self._news.set()
+            self._inbox.request_data(trio.current_time() + self._times.data)
 
     def go_ahead(self) -> None:
         """The client has its 354, from whichever next hop: nobody waits for ours."""
-        self._data_by = math.inf
-        self._keep_time()
+        self._inbox.go_ahead()
+
+    def commit(self) -> None:
+        """It is its turn: once it is `ready` it may write its dot."""
+        self._may_commit = True
+        if self._session is not None:
+            self._session.wake()
 
     def drop(self, why: Reply) -> None:
         """Give up; whoever is waiting hears why."""
@@ -157,6 +170,24 @@ class Delivery:
             self._settle_the_rest(outcome.TOO_LATE if self.scope.cancelled_caught else outcome.STOPPED)
 
     async def _deliver(self) -> None:
+        pause = PAUSE
+        while True:
+            if await self._try_all_paths() is Again.WITHOUT_SOME:
+                continue
+            if not self._worth_a_pause(pause):
+                break
+            await trio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        self._over = outcome.told(self._failures)
+
+    def _worth_a_pause(self, pause: float) -> bool:
+        """Nothing is left to be tried now, but somebody else has the message, the client waits, and it may pass."""
+        last = self._failures[-1] if self._failures else None
+        final = last is not None and not (last.elsewhere or together.passes(outcome.undelivered(last.reply)))
+        in_time = trio.current_time() + pause < self.patience_until
+        return self.open and in_time and not final and self._reports.begun()
+
+    async def _try_all_paths(self) -> Again | None:
         reach = Reach(
             self.hop,
             self._domain,
@@ -164,7 +195,7 @@ class Delivery:
             self._shared,
             self._log,
             self._note,
-            self._accept_ahead,
+            self._answer_ahead,
             self._may_start,
         )
         while self._may_start():
@@ -172,22 +203,22 @@ class Delivery:
             if lease is None:
                 break
             try:
-                failure = await self._use(lease)
+                result = await self._use(lease)
             finally:
                 await trio.aclose_forcefully(lease)
-            if failure is None:
+            if not isinstance(result, Failure):
+                return result
+            self._note(lease.path, result)
+            if not result.elsewhere:
                 break
-            self._note(lease.path, failure)
-            if not failure.elsewhere:
-                break
-        self._over = outcome.told(self._failures)
+        return None
 
     async def _open(self, reach: Reach) -> Lease | None:
         """The next session on which MAIL was taken, if there is one in time for whoever is still to be served."""
         while self._may_start():
-            with trio.CancelScope(deadline=self._limit()) as self._opening:
+            with trio.CancelScope(deadline=self._inbox.limit()) as self._opening:
                 lease = await reach.open()
-                self._ahead = False
+                self._ahead = None
                 return lease
             self._note(self.path, outcome.ours(Stage.CONNECT, Scope.PATH, "no session in time"))
         return None
@@ -197,70 +228,61 @@ class Delivery:
         if isinstance(where, Path):
             self.path = where
         self._log.warning("attempt_failed", hop=self.hop, path=where, stage=failure.stage.value, why=failure.why)
-        if self._waiting and self._answer_by() <= trio.current_time():
-            self._answer(self._waiting[0], outcome.told(self._failures))
+        if self._inbox.waiting and self._inbox.answer_by() <= trio.current_time():
+            self._answer(self._inbox.waiting[0], outcome.told(self._failures))
 
     def _may_start(self) -> bool:
         """Another attempt has somebody to serve, and time to do so."""
         now = trio.current_time()
-        someone = bool(self._waiting) or any(one.outcome is None for one in self._taken)
-        return someone and now < self.attempts_until and now < self._limit()
-
-    def _limit(self) -> float:
-        """When the step under way must be done, for the sake of the reply that the client waits for."""
-        return min(self._data_by, self._answer_by())
-
-    def _answer_by(self) -> float:
-        """When the first one who waits must be answered: clients wait for each reply from the one before it on."""
-        if not self._waiting:
-            return math.inf
-        return max(self._waiting[0].arrived, self._answered_at) + self._times.recipient
+        someone = self._inbox.waiting or self._inbox.open
+        return bool(someone) and now < self.attempts_until and now < self._inbox.limit()
 
     def _keep_time(self) -> None:
         """Whom we serve has changed, and so has the time that there is to open a session."""
-        self._opening.deadline = self._limit()
+        self._opening.deadline = self._inbox.limit()
 
     def _patience(self, silence: float) -> Patience:
-        return Patience(silence, self._limit())
+        return Patience(silence, self._inbox.limit())
 
-    def _accept_ahead(self) -> None:
-        """There is no room for a session, and may be none until other deliveries of this transaction are over.
-
-        Where each recipient has a reply of its own behind the data, it may be accepted before it was asked for.
-        """
-        if self._envelope.per_recipient:
-            self._ahead = True
-            for recipient in list(self._waiting):
-                self._answer(recipient, AHEAD)
+    def _answer_ahead(self) -> None:
+        """There is no room for a session, and may be none until other deliveries of this transaction are over."""
+        if self._crowded is not None:
+            self._ahead = self._crowded
+            for recipient in list(self._inbox.waiting):
+                self._answer(recipient, self._ahead)
 
     # One session
 
-    async def _use(self, lease: Lease) -> Failure | None:
+    async def _use(self, lease: Lease) -> Failure | Again | None:
         self.path = lease.path
         self._here = []
         session = lease.session
         assert session is not None
-        failure = None
+        result = None
         async with trio.open_nursery() as listening:
             listening.start_soon(session.listen)
-            failure = await self._dialog(session)
+            self._session = session
+            result = await self._dialog(session)
             listening.cancel_scope.cancel()
-        return failure
+        return result
 
-    async def _dialog(self, session: ClientSession) -> Failure | None:
+    async def _dialog(self, session: ClientSession) -> Failure | Again | None:
         failure = await self._recipients(session)
         if failure is not None or not self._here:
             return failure
-        return await self._data(session) or await self._content(session) or await self._commit(session)
+        return (
+            await self._data(session)
+            or await self._content(session)
+            or await self._turn(session)
+            or await self._commit(session)
+        )
 
     async def _recipients(self, session: ClientSession) -> Failure | None:
         """Offer those that earlier paths had taken, those that wait, and those that come, until DATA is asked."""
-        again = [one for one in self._taken if one.outcome is None]
-        failure = await self._offer_all(session, [*again, *self._waiting])
-        while failure is None and not self._data_requested:
-            await self._news.wait()
-            self._news = trio.Event()
-            failure = await self._offer_all(session, self._waiting)
+        failure = await self._offer_all(session, [*self._inbox.open, *self._inbox.waiting])
+        while failure is None and not self._inbox.data_requested:
+            await self._inbox.news()
+            failure = await self._offer_all(session, self._inbox.waiting)
         return failure
 
     async def _offer_all(self, session: ClientSession, recipients: Sequence[Recipient]) -> Failure | None:
@@ -324,43 +346,49 @@ class Delivery:
                     return outcome.failure(Stage.CONTENT, result)
         finally:
             reader.close()
-        # A reply that came before our dot must not become the answer to it.
-        spoken = await session.look()
-        return None if spoken is None else outcome.failure(Stage.CONTENT, spoken)
-
-    async def _commit(self, session: ClientSession) -> Failure | None:
-        """Write the dot, and hear the outcomes. There is no failure behind it, only outcomes."""
-        # Whoever was given up in this very moment must not commit: from here to the write nothing waits.
-        await trio.lowlevel.checkpoint_if_cancelled()
-        self._committed = True
-        self._report(self._reports.committing, self)
-        await session.end()
-        patience = Patience(math.inf)
-        if self.hop.route.protocol is Role.LMTP:  # RFC 2033 section 4.2
-            for recipient in self._here:
-                result = await session.reply(patience)
-                if isinstance(result, Lost):
-                    return None
-                self._settle(recipient, outcome.outcome(result))
-            return None
-        result = await session.reply(patience)
-        if isinstance(result, Reply) and result.kind == 3:
-            await self._prdr_outcomes(session)
-        elif isinstance(result, Reply):
-            for recipient in self._here:
-                self._settle(recipient, outcome.outcome(result))
         return None
 
-    async def _prdr_outcomes(self, session: ClientSession) -> None:
-        replies = []
-        while session.outcomes_due:
-            result = await session.reply(Patience(math.inf))
-            if isinstance(result, Lost):
-                return
-            replies.append(result)
-        *each, final = replies
-        for recipient, settled in zip(self._here, outcome.prdr_outcomes(each, final), strict=True):
-            self._settle(recipient, settled)
+    async def _turn(self, session: ClientSession) -> Failure | Again | None:
+        """Hold the dot until it may go. A session that is lost meanwhile is lost before its dot."""
+        self._may_commit = False
+        self.ready = True
+        try:
+            self._report(self._reports.ready)
+            # A reply that came before our dot must not become the answer to it.
+            spoken = await session.hold(lambda: self._may_commit)
+        finally:
+            self.ready = False
+        if spoken is not None:
+            return outcome.failure(Stage.CONTENT, spoken)
+        return Again.WITHOUT_SOME if any(one.outcome is not None for one in self._here) else None
+
+    async def _commit(self, session: ClientSession) -> Failure | None:
+        """Write the dot, and hear the outcomes. A failure behind it is a refusal that may be mended."""
+        # Whoever was given up in this very moment must not commit: from here to the write nothing waits.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self.undecided = True
+        self._report(self._reports.committing)
+        await session.end()
+        mendable: list[tuple[Recipient, Outcome]] = []
+
+        def heard(recipient: Recipient, result: Outcome) -> None:
+            if together.passes(result) and trio.current_time() < self.patience_until:
+                mendable.append((recipient, result))
+            else:
+                self._settle(recipient, result)
+
+        complete = await dot.hear(session, self.hop.route.protocol, self._here, heard)
+        self.undecided = False
+        if mendable and complete and self._reports.begun():
+            self.attempts_until = min(self.attempts_until, self.patience_until)
+            return outcome.refused_for_now(mendable[0][1].reply)
+        for recipient, result in mendable:
+            self._settle(recipient, result)
+        for recipient in self._here:
+            if recipient.outcome is None:
+                self._settle(recipient, outcome.UNKNOWN)
+        self._report(self._reports.decided)
+        return None
 
     # What is told
 
@@ -371,13 +399,8 @@ class Delivery:
         self._reporting = False
 
     def _answer(self, recipient: Recipient, answer: Reply) -> None:
-        self._waiting.remove(recipient)
-        self._answered_at = trio.current_time()
-        self._keep_time()
         recipient.via = self.path
-        if answer.kind == 2:
-            recipient.accepted = True
-            self._taken.append(recipient)
+        self._inbox.answered(recipient, accepted=answer.kind == 2)
         self._report(self._reports.answered, recipient, answer)
 
     def _settle(self, recipient: Recipient, result: Outcome) -> None:
@@ -388,8 +411,9 @@ class Delivery:
     def _settle_the_rest(self, why: Reply) -> None:
         """Whoever has not been told anything yet is told now. Nothing here waits, so nothing can interrupt it."""
         self._over = self._over or why
-        for recipient in list(self._waiting):
+        for recipient in list(self._inbox.waiting):
             self._answer(recipient, self._over)
-        for recipient in self._taken:
-            if recipient.outcome is None:
-                self._settle(recipient, outcome.UNKNOWN if self._committed else outcome.undelivered(self._over))
+        rest = outcome.UNKNOWN if self.undecided else outcome.undelivered(self._over)
+        self.undecided = False
+        for recipient in self._inbox.open:
+            self._settle(recipient, rest)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mailgate.protocol.command import Mailbox, MailParameters, ReversePath
 from mailgate.protocol.events import Slot
-from mailgate.relay.outcome import Outcome
+from mailgate.relay.outcome import Kind, Outcome
 from mailgate.relay.routing import Path
 
 
@@ -37,6 +37,11 @@ class Recipient:
         """what became of it behind the RCPT; once it is set it stays"""
         self.via: Path | None = None
         """the path that gave the last word on it"""
+
+    @property
+    def delivered(self) -> bool:
+        """It has the message."""
+        return self.outcome is not None and self.outcome.kind is Kind.DELIVERED
 
     def __repr__(self) -> str:
         return f"Recipient({self.position}, {self.mailbox!s}, {self.outcome})"

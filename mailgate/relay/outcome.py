@@ -137,6 +137,11 @@ def refuses_accepted(refusal: Reply) -> Failure:
     return Failure(Stage.RCPT, Scope.SESSION, elsewhere=True, why=why, reply=SESSION_LOST)
 
 
+def refused_for_now(refusal: Reply) -> Failure:
+    """A 4xx to the dot, where it is worth trying again."""
+    return Failure(Stage.CONTENT, Scope.MESSAGE, elsewhere=True, why=str(refusal), reply=refusal)
+
+
 def told(failures: Sequence[Failure]) -> Reply:
     """What the client hears of these failures, none of them followed by a success.
 
@@ -174,6 +179,8 @@ class Outcome:
 
 
 UNKNOWN = Outcome(Kind.UNKNOWN, OUTCOME_UNKNOWN)
+DELIVERED_BEFORE = Outcome(Kind.DELIVERED, reply(250, "2.0.0", "Delivered already"))
+"""of a recipient who has the message from an earlier transaction, of which the client was not told"""
 
 
 def outcome(theirs: Reply) -> Outcome:
@@ -201,15 +208,3 @@ def data_refusal(outcomes: Sequence[Outcome]) -> Reply:
     if same or all(one.kind == 5 for one in replies):
         return replies[0]
     return reply(451, "4.3.0", "No next hop takes the message now, try later or elsewhere")
-
-
-def single_reply(outcomes: Sequence[Outcome]) -> Reply:
-    """The one reply of plain SMTP for the recipients of one next hop, which have the same outcome.
-
-    Were they ever to differ, only a 4xx says nothing false: the sender tries again, and a copy too many is
-    better than one too few.
-    """
-    first = outcomes[0].reply
-    if all(one.reply.kind == first.kind for one in outcomes):
-        return first
-    return reply(451, "4.3.0", "Not all recipients have the message, try again")

@@ -6,6 +6,7 @@ ours ends before the client's own wait does (RFC 5321 section 4.5.3.2).
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 from dataclasses import dataclass, field
 
@@ -42,6 +43,9 @@ class Timeouts:
     """of a client's silence inside the body"""
     attempts: float = 240
     """after the client's dot in which a new attempt may still start"""
+    patience: float = 240
+    """after the client's dot, *together*: in which a next hop that did not take the message when another one had is
+    tried again"""
     delivery: float = 540
     """after the client's dot until every outcome is told; Postfix and Exim wait 600"""
     command: float = 300
@@ -133,6 +137,15 @@ class Route:
     """domains with the same hosts at the same preferences share a delivery; only with `mx`"""
 
 
+class SeveralNextHops(enum.Enum):
+    """What becomes of a plain SMTP transaction whose recipients have different next hops."""
+
+    APART = "apart"
+    """each next hop has a transaction of its own: recipients of another one than the first's hear 452"""
+    TOGETHER = "together"
+    """all in one"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
     """What a client of one listening address is offered."""
@@ -144,6 +157,10 @@ class Listener:
     clients: tuple[IPNetwork, ...] | None = None
     """who may connect; None: everyone. Clients on a unix socket are let in by its file mode"""
     bare_newline: BareNewline = BareNewline.REPAIR
+    several_next_hops: SeveralNextHops = SeveralNextHops.APART
+    """of plain SMTP clients: who hears one reply per recipient (LMTP, PRDR) is served together anyway"""
+    handover: Host | None = None
+    """*together*: an inside MTA with a queue that takes, over SMTP, what a next hop did not when another one had"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,3 +176,5 @@ class Settings:
     """where our listeners are, so that an MX that points there is known to be ourselves"""
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
+    ledger: bool = True
+    """remember deliveries whose success the client was not told, so that its retry makes no second copy"""

@@ -13,15 +13,20 @@ from mailgate.relay.checks import Checks
 from mailgate.relay.greylist import Greylist
 from mailgate.relay.health import Health
 from mailgate.relay.lookups import Lookups
+from mailgate.relay.recall import Recall
 from mailgate.relay.routing import NextHop, RouteTable
 from mailgate.relay.settings import Listener, Settings
 from mailgate.relay.upstreams import Upstreams
+from mailgate.store import Store
 
 
 class Shared:
     """The world, the settings, and the memory that sessions have in common."""
 
-    def __init__(self, settings: Settings, network: Network, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, settings: Settings, network: Network, log: FilteringBoundLogger, store: Store | None = None
+    ) -> None:
+        """`store`: that the site's gateways share; None: this gateway has only its own memory."""
         self.settings = settings
         self.network = network
         self.log = log
@@ -30,6 +35,7 @@ class Shared:
         self.upstreams = Upstreams(settings, network, self.health, log)
         self.checks = Checks(self.upstreams, settings.timeouts.check, log)
         self.greylist = Greylist()
+        self.recall = Recall(enabled=settings.ledger, store=store, log=log)
         self.names = our_names(settings)
         """in lower case: hosts of these names are ourselves"""
         self.probes: dict[NextHop, trio.Event] = {}

@@ -60,6 +60,32 @@ class RecipientCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerStatus:
+    """Deliveries whose success their client was not told. Counts are since the start."""
+
+    enabled: bool = False
+    shared: str = "none"
+    """`reachable` or `unreachable`: the store that several gateways share, when it was last asked; `none`: there is no
+    such store"""
+    entries: int = 0
+    """remembered by this gateway itself"""
+    limit: int = 0
+    """of these"""
+    put_off: int = 0
+    """recipients that hear 452 at their next offer, once, as far as this gateway itself remembers"""
+    recorded: int = 0
+    """entries made, here or in the store"""
+    met: int = 0
+    """recipients that were delivered before: answered 250, without a second copy"""
+    possible_duplicate: int = 0
+    """entries that should be in the store and are here: another gateway may make a second copy"""
+    unasked: int = 0
+    """recipients delivered while the store could not be asked"""
+    evicted: int = 0
+    """entries gone before their time, for want of room"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PathStatus:
     """One way to a host, as far as it was ever tried."""
 
@@ -146,6 +172,8 @@ class Status:
     """under way, of all transactions: one for each next hop"""
     upstream: UpstreamStatus
     recipients: RecipientCounts
+    ledger: LedgerStatus = LedgerStatus()
+    """an older gateway says nothing of it"""
     backbones: tuple[BackboneStatus, ...]
     """those that routes use"""
     paths: tuple[PathStatus, ...]

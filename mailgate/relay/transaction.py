@@ -2,18 +2,18 @@
 
 `run` is the transaction, from MAIL to the last reply; its nursery holds the deliveries, which end by themselves.
 What ends them early is `give_up`: RSET, the client's leaving, a message that nobody may have, the end of a drain.
-From the first commit on nothing does but the budget.
+From the first commit on nothing does but the budget, and, where there is one reply for all, a first next hop that
+refuses (together).
 """
 
 from __future__ import annotations
 
-import functools
+import math
 import tempfile
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from mailgate.protocol.command import Mailbox
 from mailgate.protocol.events import (
     Content,
     ContentEnd,
@@ -28,23 +28,21 @@ from mailgate.protocol.events import (
 )
 from mailgate.protocol.reply import Reply, Role, reply
 from mailgate.protocol.server import FLAW_REPLIES
-from mailgate.relay import outcome
-from mailgate.relay.apart import ANOTHER_HOP, Apart
+from mailgate.relay import outcome, together
 from mailgate.relay.body import Body
-from mailgate.relay.delivery import Delivery
 from mailgate.relay.envelope import Envelope, Recipient
-from mailgate.relay.grouping import Grouping
-from mailgate.relay.outcome import Failure, Kind
-from mailgate.relay.routing import NextHop, next_hop, postmaster
-from mailgate.relay.settings import Listener
+from mailgate.relay.handover import hand_over
+from mailgate.relay.intake import Intake
+from mailgate.relay.outcome import DELIVERED_BEFORE, Kind
+from mailgate.relay.recall import Delivered
+from mailgate.relay.retry import Retry
+from mailgate.relay.settings import Listener, SeveralNextHops
 from mailgate.relay.shared import Shared
 from mailgate.relay.trace import LOOP, Arrival, HopCounter, received_line
 from mailgate.session.server import ServerSession
 
 SENDER_TAKEN = reply(250, "2.1.0", "Sender ok")
 GO_AHEAD = reply(354, "", "End data with <CR><LF>.<CR><LF>")
-NOT_RELAYED = reply(550, "5.7.1", "This domain is not served here, relaying denied")
-TOO_MANY_HOPS = reply(452, "4.5.3", "Too many next hops in one transaction, send the rest in another one")
 NO_SPACE = reply(452, "4.3.1", "No space for the message, try later or elsewhere")
 CLIENT_LEFT = reply(451, "4.4.2", "The client has left")
 TAKEN_BACK = reply(451, "4.5.0", "The client has taken the transaction back")
@@ -72,30 +70,30 @@ class Transaction:
         self._log = log.bind(client=arrival.peer, helo=arrival.hello.name, sender=f"<{asked.reverse_path or ''}>")
         per_recipient = asked.parameters.prdr or listener.protocol is Role.LMTP
         self._envelope = Envelope(asked.reverse_path, asked.parameters, per_recipient)
-        self._apart = None if per_recipient else Apart()
+        self._together = not per_recipient and listener.several_next_hops is SeveralNextHops.TOGETHER
+        self._retry = Retry(shared.recall, asked.reverse_path)
         self._body = Body(self._limits.body_memory, self._times.stall)
         self._hops = HopCounter()
-        self._recipients: list[Recipient] = []
-        self._accepted: list[Recipient] = []
-        self._deliveries: list[Delivery] = []
-        self._last: dict[NextHop, Delivery] = {}  # of each next hop
-        self._grouping: Grouping | None = None
+        self._intake = Intake(session, listener, self._envelope, self._body, shared, self, self._log)
         self._data_slot: Slot | None = None
         self._data_taken = False
         self._slots: dict[int, Slot] = {}  # by recipient position: for its outcome
         self._refusal: Reply | None = None  # of the message as a whole, by our own policy
-        self._given_up: Reply | None = None
         self._committed = False
+        self._progress = trio.Event()  # a recipient has its outcome
         self._began = trio.current_time()
-        self.told: list[Mailbox] = []
-        """whose delivery has been written to a client that was still there"""
+        self._told: list[Recipient] = []
+        self.told: list[Delivered] = []
+        """deliveries whose success has been written to a client that was still there"""
+        self.untold: list[Delivered] = []
+        """those whose success has not, and of which the ledger does not know"""
         self.signs = 0
         """the client's signs of life until then"""
 
     @property
     def deliveries(self) -> int:
         """Those under way."""
-        return sum(not one.over for one in self._deliveries)
+        return self._intake.under_way
 
     async def run(self) -> Quit | Gone | None:
         """Serve the transaction; what ended the session, if anything did."""
@@ -106,22 +104,20 @@ class Transaction:
         try:
             with self._body:
                 async with trio.open_nursery() as deliveries:
-                    self._grouping = Grouping(self._shared, deliveries, functools.partial(self._place, deliveries))
+                    self._intake.begin(deliveries)
                     ended = await self._take_recipients()
         finally:
             self._session.on_gone = lambda: None
             self._account()  # also of what is cut off: then a dot without its reply is an unknown outcome
+            self.untold = self._retry.to_leave(one for one in self._intake.accepted if one not in self._told)
+        if isinstance(ended, Gone) and self._data_slot is not None:
+            await self._put_off_failed()  # it was perhaps kept waiting for too long
         return ended
 
     def give_up(self, why: Reply) -> None:
         """End all deliveries, unless one has committed: then they run to their outcome."""
         if not self._committed:
-            self._given_up = why
-            if self._grouping is not None:
-                for recipient in self._grouping.drop():
-                    self._tell(recipient, why)
-            for delivery in self._deliveries:
-                delivery.drop(why)
+            self._intake.give_up(why)
 
     # Recipients
 
@@ -129,7 +125,7 @@ class Transaction:
         while True:
             match await self._session.next_event(self._times.command):
                 case RcptAsked(slot, mailbox):
-                    self._take_recipient(slot, mailbox)
+                    await self._intake.take(slot, mailbox)
                 case DataAsked(slot):
                     return await self._take_data(slot)
                 case (Quit() | Gone()) as ended:
@@ -141,76 +137,12 @@ class Transaction:
                 case event:
                     raise RuntimeError(f"no place for {event!r} before DATA")
 
-    def _take_recipient(self, slot: Slot, mailbox: Mailbox) -> None:
-        mailbox = postmaster(self._shared.settings, mailbox)
-        recipient = Recipient(len(self._recipients), mailbox, slot, trio.current_time())
-        self._recipients.append(recipient)
-        if self._given_up is not None:  # by the drain, which the client has not heard of yet
-            self._tell(recipient, self._given_up)
-            return
-        route = self._shared.routes(self._listener).find(mailbox.domain)
-        if route is None:
-            self._tell(recipient, NOT_RELAYED)
-            return
-        assert self._grouping is not None
-        self._grouping.add(recipient, next_hop(route, mailbox.domain))
-
-    def _place(self, deliveries: trio.Nursery, recipient: Recipient, hop: NextHop, failure: Failure | None) -> None:
-        """Give a recipient to the delivery of its next hop. With a failure there is no telling which one that is."""
-        if self._apart is not None:
-            self._apart.expect(recipient, hop)
-            if self._apart.excludes(hop):
-                self.answered(recipient, ANOTHER_HOP)
-                return
-        if failure is not None:
-            self._log.warning("attempt_failed", hop=hop, path=hop.domain, stage=failure.stage.value, why=failure.why)
-            self.answered(recipient, failure.reply)
-            return
-        delivery = self._delivery(deliveries, recipient, hop)
-        if delivery is None:
-            self.answered(recipient, TOO_MANY_HOPS)
-        else:
-            delivery.offer(recipient)
-
-    def _delivery(self, deliveries: trio.Nursery, recipient: Recipient, hop: NextHop) -> Delivery | None:
-        """The delivery for one more recipient of a next hop; with many, a full one is followed by another."""
-        last = self._last.get(hop)
-        if last is not None and (self._apart or last.offered < self._limits.recipients_per_delivery):
-            return last
-        if self.deliveries >= self._limits.deliveries:
-            return None
-        domain = recipient.mailbox.domain
-        delivery = Delivery(hop, domain, self._envelope, self._body, self._shared, self, self._log)
-        self._last[hop] = delivery
-        self._deliveries.append(delivery)
-        deliveries.start_soon(delivery.run)
-        return delivery
-
-    def answered(self, recipient: Recipient, answer: Reply) -> None:
-        """A delivery's report: the answer to a RCPT."""
-        if self._apart is None:
-            self._tell(recipient, answer)
-            return
-        for ready, told in self._apart.answered(recipient, answer):
-            self._tell(ready, told)
-        for delivery in self._deliveries:
-            if self._apart.excludes(delivery.hop):
-                delivery.drop(ANOTHER_HOP)
-
-    def _tell(self, recipient: Recipient, answer: Reply) -> None:
-        self._session.answer(recipient.slot, answer)
-        if answer.kind == 2:
-            self._accepted.append(recipient)
-        elif self._given_up is None:
-            asked = {} if recipient.via is None else {"path": recipient.via}
-            self._log.info("recipient_refused", to=recipient.mailbox, **asked, reply=answer)
-
     # DATA
 
     async def _take_data(self, slot: Slot) -> Quit | Gone | None:
-        self._accepted.sort(key=lambda one: one.position)
+        self._intake.accepted.sort(key=lambda one: one.position)
         self._data_slot = slot
-        for delivery in self._deliveries:
+        for delivery in self._intake.deliveries:
             if delivery.live:
                 delivery.request_data()
             else:
@@ -220,7 +152,11 @@ class Transaction:
         if slot.reply is None:
             self.give_up(CLIENT_LEFT)
             return Gone()
-        return await self._take_content() if slot.reply.kind == 3 else None
+        if slot.reply.kind == 3:
+            return await self._take_content()
+        if slot.reply.kind == 4:
+            await self._put_off_failed()
+        return None
 
     def data_taken(self) -> None:
         """A delivery's report: its next hop has said 354."""
@@ -232,24 +168,25 @@ class Transaction:
         slot = self._data_slot
         if slot is None or slot.reply is not None:
             return
-        outcomes = [one.outcome for one in self._accepted if one.outcome is not None]
         if self._data_taken:
             self._session.answer(slot, GO_AHEAD)
-            for delivery in self._deliveries:
+            for delivery in self._intake.deliveries:
                 delivery.go_ahead()
-        elif len(outcomes) == len(self._accepted):
-            self._session.answer(slot, outcome.data_refusal(outcomes))
+        elif self._intake.settled:
+            decide = together.one_reply if self._together else outcome.data_refusal
+            self._session.answer(slot, decide(self._intake.outcomes))
 
     # The message
 
     async def _take_content(self) -> Quit | Gone | None:
-        recipient = str(self._accepted[0].mailbox) if len(self._accepted) == 1 else None
+        recipient = str(self._intake.accepted[0].mailbox) if len(self._intake.accepted) == 1 else None
         smtputf8 = self._envelope.parameters.smtputf8
         await self._append(received_line(self._arrival, recipient, smtputf8=smtputf8))
         while True:
             match await self._session.next_event(self._times.body):
                 case Content(data):
                     self._hops.feed(data)
+                    self._retry.feed(data)
                     if self._hops.count > self._limits.hops:
                         self._refuse(LOOP)
                     await self._append(data)
@@ -264,7 +201,7 @@ class Transaction:
                     raise RuntimeError(f"no place for {event!r} in the message")
 
     async def _append(self, data: bytes) -> None:
-        if self._refusal is not None or all(one.outcome is not None for one in self._accepted):
+        if self._refusal is not None or self._intake.settled:
             return  # nobody is going to read it
         error = await self._body.write(data)
         if error is not None:
@@ -280,59 +217,130 @@ class Transaction:
 
     async def _finish(self, slots: tuple[Slot, ...]) -> Quit | Gone | None:
         """The client's dot is in: the deliveries may commit, and their outcomes are the replies."""
-        places = slots if self._envelope.per_recipient else slots * len(self._accepted)
-        self._slots = {one.position: slot for one, slot in zip(self._accepted, places, strict=True)}
         now = trio.current_time()
-        for delivery in self._deliveries:
+        for delivery in self._intake.deliveries:
             delivery.attempts_until = now + self._times.attempts
+            delivery.patience_until = now + self._times.patience if self._together else -math.inf
             delivery.scope.deadline = now + self._times.delivery
         if self._refusal is None:
+            await self._recognise()
             self._body.finish()
-        for recipient in self._accepted:
+        places = slots if self._envelope.per_recipient else slots * len(self._intake.accepted)
+        self._slots = {one.position: slot for one, slot in zip(self._intake.accepted, places, strict=True)}
+        if not self._envelope.per_recipient:
+            await self._answer_all(slots[0], now + self._times.delivery)
+        for recipient in self._intake.accepted:
             self._tell_outcome(recipient)
         await self._session.replied()
         self.signs = self._session.signs
         if not self._session.gone:
-            replies = [(one.mailbox, self._slots[one.position].reply) for one in self._accepted]
-            self.told = [mailbox for mailbox, reply in replies if reply is not None and reply.kind == 2]
+            self._told = [one for one in self._intake.accepted if one.delivered and self._written(one)]
+            self.told = self._retry.to_leave(self._told)
         return None
 
-    def committing(self, delivery: Delivery) -> None:
+    def _written(self, recipient: Recipient) -> bool:
+        """Whether the client was written a success for a recipient."""
+        answer = self._slots[recipient.position].reply
+        return answer is not None and answer.kind == 2
+
+    async def _recognise(self) -> None:
+        """Leave out who has this message from an earlier transaction, whose success its client was not told."""
+        known = await self._retry.recognise(self._intake.accepted)
+        if known:
+            self._log.info("delivered_before", to=[one.mailbox for one in known])
+            for delivery in self._intake.deliveries:
+                if not delivery.open:
+                    delivery.drop(TAKEN_BACK)
+
+    async def _answer_all(self, slot: Slot, until: float) -> None:
+        """One reply for all, once all outcomes are known, and what is left has been handed over.
+
+        Of a failure beside a success the ledger knows before the client does: its retry may be here in no time.
+        """
+        while not self._intake.settled:
+            self._progress = trio.Event()
+            await self._progress.wait()
+        if self._refusal is not None:
+            return
+        if self._together and self._listener.handover is not None and together.to_hand_over(self._intake.outcomes):
+            left = [one for one in self._intake.accepted if not one.delivered]
+            await hand_over(self._listener.handover, left, self._envelope, self._body, self._shared, self._log, until)
+        answer = together.one_reply(self._intake.outcomes)
+        if answer.kind == 4:
+            await self._retry.leave_entries(self._intake.accepted)
+            await self._put_off_failed()
+        self._session.answer(slot, answer)
+
+    async def _put_off_failed(self) -> None:
+        await self._retry.put_off(self._intake.accepted, others_wait=self._intake.others_wait)
+
+    # Reports
+
+    def answered(self, recipient: Recipient, answer: Reply) -> None:
+        """A delivery's report: the answer to a RCPT."""
+        self._intake.answered(recipient, answer)
+
+    def ready(self) -> None:
+        """A delivery's report: it has written all but its dot."""
+        self._proceed()
+
+    def committing(self) -> None:
         """A delivery's report: its dot is about to be written."""
         if not self._committed:
             self._committed = True
             self._log.info(
                 "committing",
-                to=[one.mailbox for one in self._accepted],
+                to=[one.mailbox for one in self._intake.accepted],
                 bytes=self._body.size,
-                paths=[f"{one.hop}/{one.path}" for one in self._deliveries if one.live and one.path is not None],
+                paths=[f"{one.hop}/{one.path}" for one in self._intake.deliveries if one.live and one.path is not None],
             )
+
+    def decided(self) -> None:
+        """A delivery's report: it has all answers to its dot."""
+        self._proceed()
+
+    def begun(self) -> bool:
+        """Whether somebody has the message, or may have it."""
+        return together.begun(self._intake.deliveries, self._intake.outcomes)
 
     def settled(self, recipient: Recipient) -> None:
         """A delivery's report: a recipient has its outcome."""
+        self._progress.set()
+        self._proceed()
         self._decide_data()
         self._tell_outcome(recipient)
+
+    def _proceed(self) -> None:
+        """Let those commit whose turn it is; where nobody is to have the message any more, end the others."""
+        if not self._together:
+            for delivery in self._intake.deliveries:
+                if delivery.ready:
+                    delivery.commit()
+        elif together.doomed(self._intake.deliveries, self._intake.outcomes):
+            if self._intake.given_up is None:
+                self._intake.give_up(together.KEPT_BACK.reply)
+        else:
+            for delivery in together.to_commit(self._intake.deliveries, self._intake.outcomes):
+                delivery.commit()
 
     def _tell_outcome(self, recipient: Recipient) -> None:
         slot = self._slots.get(recipient.position)
         if slot is None or slot.reply is not None:
             return
-        outcomes = [recipient.outcome] if self._envelope.per_recipient else [one.outcome for one in self._accepted]
-        known = [one for one in outcomes if one is not None]
         if self._refusal is not None:
             self._session.answer(slot, self._refusal)
-        elif len(known) == len(outcomes):
-            self._session.answer(slot, outcome.single_reply(known))
+        elif self._envelope.per_recipient and recipient.outcome is not None:
+            self._session.answer(slot, recipient.outcome.reply)
 
     def _account(self) -> None:
         """Count the outcomes, and write the line that ends the transaction's story."""
-        outcomes = [one.outcome for one in self._accepted if one.outcome is not None]
+        outcomes = [one for one in self._intake.outcomes if one is not DELIVERED_BEFORE]
         if not outcomes:
             return
         seconds = trio.current_time() - self._began
-        if self._given_up in (CLIENT_LEFT, TAKEN_BACK):
-            to = [one.mailbox for one in self._accepted]
-            self._log.info("abandoned", why=self._given_up.text, to=to, bytes=self._body.size, seconds=seconds)
+        if self._intake.given_up in (CLIENT_LEFT, TAKEN_BACK):
+            to = [one.mailbox for one in self._intake.accepted]
+            self._log.info("abandoned", why=self._intake.given_up.text, to=to, bytes=self._body.size, seconds=seconds)
             return
         kinds = [one.kind for one in outcomes]
         self._shared.counts.update(kind.value for kind in kinds)
@@ -340,7 +348,7 @@ class Transaction:
         if self._session.gone and Kind.DELIVERED in kinds:
             untold = {"untold": kinds.count(Kind.DELIVERED)}
             self._shared.counts.update(untold)
-        told = [f"{one.mailbox} {one.outcome} ({one.via})" for one in self._accepted]
+        told = [f"{one.mailbox} {one.outcome} ({one.via})" for one in self._intake.accepted]
         if all(kind is Kind.DELIVERED for kind in kinds):
             self._log.info("delivered", outcomes=told, seconds=seconds, **untold)
         else:

@@ -181,6 +181,21 @@ class ClientSession:
             case _:
                 return None
 
+    async def hold(self, released: Callable[[], bool]) -> Reply | Lost | None:
+        """Wait, inside the message, until it is `released`, which is asked again at each `wake`; then `look`.
+
+        A Reply, Lost: the next hop has spoken, or left, before.
+        """
+        while not released():
+            if (said := self.spoken()) is not None:
+                return said
+            await self._wire.wait()
+        return await self.look()
+
+    def wake(self) -> None:
+        """Let whoever waits in `hold` look again."""
+        self._wire.wake()
+
     async def look(self) -> Reply | Lost | None:
         """Like `spoken`, with everything that has reached us by now having been read, but without waiting for more."""
         await self._settle()

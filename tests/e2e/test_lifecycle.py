@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import socket
+import stat
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+import trio
 from caller import Caller
 from live import MAILGATE, PATIENCE, Gateway, NextHops, accepts, configuration, eventually, route
+from redis_server import RedisServer
 
 from mailgate.testing import Delay, Script, ScriptedMTA
 
@@ -180,6 +184,81 @@ def test_a_second_signal_leaves_at_once_with_status_1(tmp_path: Path) -> None:
     assert [line["event"] for line in (draining, leaving, stopped)] == ["draining", "leaving_at_once", "stopped"]
     assert outcome["outcomes"][0].startswith("u@a.example unknown: 451 4.4.2 ")
     assert gateway.lines(level="error") == []
+
+
+def deliver_untold(gateway: Gateway) -> None:
+    """A message whose client is gone before it can hear that it was delivered."""
+    before = len(gateway.lines(event="committing"))
+    with Caller(gateway.smtp) as client:
+        client.say(ENVELOPE + b"DATA\r\n")
+        client.replies(5)
+        client.say(b"hello\r\n.\r\n")
+        gateway.wait_for(before + 1, event="committing")
+    gateway.wait_for(before + 1, event="delivered", untold=1)
+
+
+def test_a_restart_hands_the_ledger_over(tmp_path: Path) -> None:
+    mta = ScriptedMTA("a", script=Script(dot=Delay(0.5)))
+    file = tmp_path / "ledger.json"
+    with NextHops() as hops:
+        config = f'state_dir = "{tmp_path}"\n{configuration(tmp_path, route("a", hops.tcp(mta)))}'
+        with Gateway(config, tmp_path) as gateway:
+            deliver_untold(gateway)
+            assert not file.exists()
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        with Gateway(config, tmp_path) as gateway, Caller(gateway.smtp) as client:
+            (line,) = gateway.wait_for(event="ledger_taken_up")
+            assert (line["entries"], line["put_off"]) == (1, 0)
+            assert not file.exists()
+            client.reply()
+            assert _delivers(client)
+    assert len(mta.messages) == 1
+
+
+def test_a_crash_leaves_no_ledger_behind(tmp_path: Path) -> None:
+    mta = ScriptedMTA("a", script=Script(dot=Delay(0.5)))
+    with NextHops() as hops:
+        config = f'state_dir = "{tmp_path}"\n{configuration(tmp_path, route("a", hops.tcp(mta)))}'
+        with Gateway(config, tmp_path):
+            pass
+        with Gateway(config, tmp_path, may_fail=True) as gateway:
+            gateway.wait_for(event="ledger_taken_up", entries=0)
+            deliver_untold(gateway)
+            gateway.process.kill()
+        with Gateway(config, tmp_path) as gateway, Caller(gateway.smtp) as client:
+            (line,) = gateway.wait_for(event="ledger_empty")
+            assert (line["level"], line["file"]) == ("info", str(tmp_path / "ledger.json"))
+            client.reply()
+            assert _delivers(client)
+    assert len(mta.messages) == 2
+
+
+def test_a_shared_ledger_is_known_to_another_gateway_and_its_loss_costs_no_mail(tmp_path: Path) -> None:
+    mta = ScriptedMTA("a", script=Script(dot=Delay(0.5)))
+    here, there = tmp_path / "1", tmp_path / "2"
+    server = RedisServer(tmp_path, "--requirepass", "s3cret")
+    with NextHops() as hops, contextlib.ExitStack() as stack:
+        stack.callback(server.kill)
+        trio.run(functools.partial(server.start, password="s3cret"))
+        url = server.url.replace("://", "://:s3cret@")
+        hop = route("a", hops.tcp(mta))
+        gateways = []
+        for directory in (here, there):
+            directory.mkdir()
+            config = configuration(directory, hop, extra=f'[ledger]\nurl = "{url}"\n')
+            gateways.append(stack.enter_context(Gateway(config, directory)))
+        one, other = gateways
+        deliver_untold(one)
+        with Caller(other.smtp) as client:
+            client.reply()
+            assert _delivers(client)
+        other.wait_for(event="delivered_before", to=["u@a.example"])
+        assert len(mta.messages) == 1
+        server.kill()
+        deliver_untold(one)
+        one.wait_for(event="possible_duplicate", to=["u@a.example"])
+        assert len(mta.messages) == 2
+    assert "s3cret" not in one.log + other.log
 
 
 def test_without_descriptors_it_says_so_and_goes_on(tmp_path: Path) -> None:

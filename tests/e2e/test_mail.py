@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from live import MESSAGE, PATIENCE, Gateway, NextHops, Speaks, configuration, route
 
+from mailgate.relay.intake import NOT_RELAYED
 from mailgate.relay.outcome import NO_PATH
-from mailgate.relay.transaction import NOT_RELAYED
 from mailgate.testing import Script, ScriptedMTA
 
 UNKNOWN_USER = "550 5.1.1 <nobody@a.example> unknown here"

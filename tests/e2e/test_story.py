@@ -137,6 +137,7 @@ def test_on_a_pipe_it_is_logfmt(tmp_path: Path) -> None:
     events = [line.split(" ")[2] for line in lines]
     assert events == [
         *["event=listening"] * 3,
+        "event=ledger_empty",
         "event=committing",
         "event=delivered",
         "event=draining",

@@ -14,7 +14,7 @@ from caller import Caller
 from live import Gateway, NextHops, Route, Speaks, accepts, configuration, eventually, free_port, route
 
 from mailgate.relay import outcome
-from mailgate.relay.transaction import NOT_RELAYED
+from mailgate.relay.intake import NOT_RELAYED
 from mailgate.testing import Script, ScriptedMTA
 
 POSTFIX_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/libexec/postfix"])

@@ -16,6 +16,7 @@ from world import Client, Hop, Speaks, World
 from mailgate.protocol.reply import Reply
 from mailgate.relay import outcome
 from mailgate.relay.delivery import Delivery
+from mailgate.relay.intake import Intake
 from mailgate.relay.outcome import Outcome
 from mailgate.relay.reach import Reach
 from mailgate.relay.settings import Limits
@@ -103,7 +104,7 @@ DELIVERY_BUGS = {
     Delivery._data: (BEHIND_RCPT[0], BUG_REPLY),
     Delivery._content: (BEHIND_RCPT[0], BUG_REPLY),
     Delivery._commit: (BEHIND_RCPT[0], BUG_REPLY),
-    Delivery._prdr_outcomes: (BEHIND_RCPT[0], UNKNOWN),
+    Delivery._turn: (BEHIND_RCPT[0], BUG_REPLY),
 }
 
 
@@ -155,33 +156,42 @@ async def test_bug_behind_the_commit_of_the_only_delivery(
 
 
 TRANSACTION_BUGS = {
-    # the method of Transaction → messages that hop a gets before the session ends
-    "_take_recipient": 0,
-    "answered": 0,
-    "_take_data": 0,
-    "data_taken": 0,
-    "_take_content": 0,
-    "_append": 0,
-    "_finish": 0,
-    "committing": 0,
-    "_account": 1,
+    # the method of Intake or Transaction → messages that hop a gets before the session ends
+    Intake.take: 0,
+    Transaction.answered: 0,
+    Transaction._take_data: 0,
+    Transaction.data_taken: 0,
+    Transaction._take_content: 0,
+    Transaction._append: 0,
+    Transaction._finish: 0,
+    Transaction._recognise: 0,
+    Transaction.ready: 0,
+    Transaction.committing: 0,
+    Transaction._account: 1,
 }
 
 
 @pytest.mark.parametrize("speaks", SPOKEN)
-@pytest.mark.parametrize(("method", "messages"), TRANSACTION_BUGS.items())
+@pytest.mark.parametrize(
+    ("method", "messages"),
+    [pytest.param(method, messages, id=method.__qualname__) for method, messages in TRANSACTION_BUGS.items()],
+)
 async def test_bug_in_a_transaction(
-    method: str, messages: int, speaks: Speaks, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+    method: Callable[..., Any],
+    messages: int,
+    speaks: Speaks,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock,
 ) -> None:
     """It ends the session, with a log line; another session, in the middle of its message, goes on."""
-    original = getattr(Transaction, method)
 
-    def buggy(transaction: Transaction, *arguments: object) -> object:
-        if "bug" in str(transaction._envelope.reverse_path):
+    def buggy(one: Intake | Transaction, *arguments: object) -> object:
+        if "bug" in str(one._envelope.reverse_path):
             raise RuntimeError("a bug")
-        return original(transaction, *arguments)
+        return method(one, *arguments)
 
-    monkeypatch.setattr(Transaction, method, buggy)
+    owner = Intake if method.__qualname__.startswith("Intake") else Transaction
+    monkeypatch.setattr(owner, method.__name__, buggy)
     async with trio.open_nursery() as nursery, World(nursery, Hop("a"), Hop("b")) as world:
         world.bugs_expected = True
         other = await world.client(speaks)

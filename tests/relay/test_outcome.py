@@ -35,7 +35,6 @@ from mailgate.relay.outcome import (
     outcome,
     prdr_outcomes,
     refuses_accepted,
-    single_reply,
     told,
     undelivered,
 )
@@ -276,7 +275,6 @@ def test_prdr(replies: Sequence[Reply], final: Reply, wanted: Sequence[Reply]) -
 # One reply for several recipients
 
 MIXED_DATA = reply(451, "4.3.0", "No next hop takes the message now, try later or elsewhere")
-MIXED_DOT = reply(451, "4.3.0", "Not all recipients have the message, try again")
 
 REFUSALS: dict[str, tuple[Sequence[Reply], Reply]] = {
     "one": ([S450], S450),
@@ -291,19 +289,3 @@ REFUSALS: dict[str, tuple[Sequence[Reply], Reply]] = {
 @pytest.mark.parametrize(("replies", "wanted"), REFUSALS.values(), ids=REFUSALS.keys())
 def test_data_refusal(replies: Sequence[Reply], wanted: Reply) -> None:
     assert data_refusal([undelivered(one) for one in replies]) == wanted
-
-
-SINGLE: dict[str, tuple[Sequence[Reply], Reply]] = {
-    "one": ([S250], S250),
-    "all delivered": ([S250, S250], S250),
-    "all refused": ([S554, S550], S554),
-    "all deferred": ([S450, S451], S450),
-    "delivered and refused": ([S250, S550], MIXED_DOT),
-    "delivered and deferred": ([S250, S450], MIXED_DOT),
-    "refused and deferred": ([S550, S450], MIXED_DOT),
-}
-
-
-@pytest.mark.parametrize(("replies", "wanted"), SINGLE.values(), ids=SINGLE.keys())
-def test_single_reply(replies: Sequence[Reply], wanted: Reply) -> None:
-    assert single_reply([outcome(one) for one in replies]) == wanted

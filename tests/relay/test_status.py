@@ -47,6 +47,18 @@ async def test_all_of_it(autojump_clock: MockClock) -> None:
             "deliveries": 0,
             "upstream": {"held": 1, "kept": 1, "limit": 5000},
             "recipients": {"delivered": 1, "rejected": 0, "deferred": 0, "unknown": 0, "untold": 0},
+            "ledger": {
+                "enabled": True,
+                "shared": "none",
+                "entries": 0,
+                "limit": 100_000,
+                "put_off": 0,
+                "recorded": 0,
+                "met": 0,
+                "possible_duplicate": 0,
+                "unasked": 0,
+                "evicted": 0,
+            },
             "backbones": (
                 {
                     "name": "east",
@@ -302,6 +314,6 @@ def test_each_key_is_documented() -> None:
     page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text("utf-8")
     section = page.partition("### The control socket")[2].partition("\n## ")[0]
     types = [one for one in vars(status).values() if isinstance(one, type) and one.__module__ == status.__name__]
-    assert len(types) == 8
+    assert len(types) == 9
     missing = [(one.__name__, key) for one in types for key in one.__slots__ if f"`{key}`" not in section]  # type: ignore[attr-defined]
     assert missing == []

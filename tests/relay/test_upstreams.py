@@ -18,9 +18,9 @@ from world import DONE, NO_PATH, TAKEN, Client, Hop, Speaks, Told, World
 from mailgate.network import Address, Answer, TcpAddress
 from mailgate.relay.delivery import AHEAD
 from mailgate.relay.health import Health
+from mailgate.relay.intake import TOO_MANY_HOPS
 from mailgate.relay.routing import Path
 from mailgate.relay.settings import Backbone, Limits, Route, Settings
-from mailgate.relay.transaction import TOO_MANY_HOPS
 from mailgate.relay.upstreams import LOWERED_FOR, Upstreams
 from mailgate.testing import Delay, MemoryNetwork, Script, Silence, Turns, reset, seeded
 
@@ -370,7 +370,8 @@ async def test_cut_at_any_step(autojump_clock: MockClock) -> None:
             with trio.move_on_after(stay):
                 for _ in range(3):
                     names = "ab" if speaks == "lmtp" else rng.choice("ab")
-                    await client.transact(*(f"u@{name}.example" for name in names))
+                    # Not the sender of those below: what this one was not told would be their second copy.
+                    await client.transact(*(f"u@{name}.example" for name in names), sender="left@in.example")
             await (reset(client.stream) if rng.random() < 0.5 else client.stream.aclose())
             await client.ended.wait()
 

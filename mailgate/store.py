@@ -1,0 +1,25 @@
+"""The memory that several gateways share, as the relay sees it: marks that are made, and taken away by one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class StoreUnreachable(Exception):
+    """The store cannot be asked now; the message says why. Whether it did what it was asked to is not known."""
+
+
+class Store(Protocol):
+    """Marks by name, in one place for all gateways of a site. It has no patience of its own: the caller's scope has.
+
+    After a call that was cancelled, the next ones must work as if that one had not been.
+    """
+
+    async def add(self, marks: Sequence[str], seconds: float) -> None:
+        """Make each mark, or make it anew; it is gone by itself after so many seconds. Raises StoreUnreachable."""
+        ...
+
+    async def take(self, marks: Sequence[str]) -> tuple[bool, ...]:
+        """Take each mark away; whether it was there. Of several who take one, one finds it. Raises StoreUnreachable."""
+        ...
