@@ -10,7 +10,7 @@ SIZE ?= standard
 PYTHONS ?= python3.11
 SIM := PYTHONPATH=tests $(BIN)/python -m sim
 
-.PHONY: help demo test check lab sim sim-digest sim-cost mutants study bench format clean
+.PHONY: help demo test check lab identity sim sim-digest sim-cost mutants study bench format clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -37,6 +37,9 @@ check: $(VENV)/.installed  ## formatting, lint, structured-concurrency lint, typ
 
 lab: $(VENV)/.installed  ## real mail servers in a virtual network, as root on Debian; ONLY=... for a part
 	PYTHONPATH=tests $(BIN)/python -m lab $(if $(ONLY),--only='$(ONLY)',--results=docs/results.md)
+
+identity: $(VENV)/.installed  ## do mail servers send the same octets again? as root on Debian (docs/peers/retries.md)
+	PYTHONPATH=tests $(BIN)/python -m lab.identity
 
 sim: $(VENV)/.installed  ## gateways in a simulated network that breaks: SEEDS=200; SEED=17 TRACE=1 replays one (docs/testing.md)
 	$(if $(SEED),,$(if $(MESSAGE)$(ID)$(TRACE),$(error MESSAGE, ID and TRACE are about one seed: give SEED=, too)))$(SIM) $(if $(SEED),replay $(SEED) $(if $(TRACE),--trace) $(if $(MESSAGE),--message=$(MESSAGE)) \

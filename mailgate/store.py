@@ -7,7 +7,11 @@ from typing import Protocol
 
 
 class StoreUnreachable(Exception):
-    """The store cannot be asked now; the message says why. Whether it did what it was asked to is not known."""
+    """The store cannot be asked now, or refuses; the message says why. Nothing was done."""
+
+
+class StoreLost(StoreUnreachable):
+    """The store was asked, and is gone without an answer: it may have done what it was asked to, or not."""
 
 
 class Store(Protocol):

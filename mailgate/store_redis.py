@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from mailgate.store import StoreUnreachable
+from mailgate.store import StoreLost, StoreUnreachable
 
 if TYPE_CHECKING:
     from coredis.connection import BaseConnection
@@ -75,7 +75,7 @@ class RedisStore:
     """A Store; its owner keeps `run` running. A call while there is no connection raises StoreUnreachable at once.
 
     After any failure the connection is opened anew, as behind the address there may be another server by then; calls
-    that wait on it raise StoreUnreachable. A call that was cancelled leaves it open, and its late answer is skipped.
+    that wait on it raise StoreLost. A call that was cancelled leaves it open, and its late answer is skipped.
     """
 
     def __init__(self, url: str) -> None:
@@ -155,13 +155,16 @@ class RedisStore:
         connection = self._connection
         if connection is None or not connection.usable:
             raise StoreUnreachable(self._why)
+        from coredis.exceptions import ResponseError
+
         try:
             requests = [connection.create_request(command, *arguments) for arguments in calls]
             return [await request for request in requests]
         except Exception as error:  # as above
             if connection.usable:
                 self._give_up(connection, self._reason(error))
-            raise StoreUnreachable(self._why) from error
+            failure = StoreUnreachable if isinstance(error, ResponseError) else StoreLost
+            raise failure(self._why) from error
 
     def _reason(self, error: BaseException) -> str:
         """In words that may be logged, and without the password, which a server may repeat."""

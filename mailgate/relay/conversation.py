@@ -108,7 +108,7 @@ class Conversation:
         """Whoever has given no sign by now was not told."""
         if self._still_unheard():
             self._log.warning("untold", to=[one.recipient for one in self._unheard])
-            self._shared.counts["untold"] += len(self._unheard)
+            self._shared.counts["untold"] += sum(not one.before for one in self._unheard)
             self._untold += self._unheard
             self._unheard = []
 

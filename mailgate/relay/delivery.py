@@ -66,11 +66,11 @@ class Delivery:
         log: FilteringBoundLogger,
         *,
         capacity: int,
-        crowded: Reply | None,
+        crowded: Callable[[], Reply | None],
     ) -> None:
         """`domain`: of its first recipient. `capacity`: recipients in one upstream transaction, at most.
 
-        `crowded`: what recipients hear when there is no room for a session; None: they wait for it.
+        `crowded`: what recipients hear where there is no room for a session; None: they wait for it.
         """
         self.hop = hop
         self._domain = domain
@@ -100,6 +100,7 @@ class Delivery:
         self._ahead: Reply | None = None  # what recipients hear before they are offered
         self._session: ClientSession | None = None  # the one under way
         self._may_commit = False
+        self._mendable: list[tuple[Recipient, Outcome]] = []  # answers to the dot that may be better next time
         self._reporting = False  # the transaction is being told something
         self._over: Reply | None = None  # what is said to whoever comes too late
         self._capacity = capacity
@@ -149,7 +150,7 @@ class Delivery:
 
     def drop(self, why: Reply) -> None:
         """Give up; whoever is waiting hears why."""
-        if self._over is None:
+        if self._over is None and trio.current_time() < self.scope.deadline:
             self._over = why
         self.scope.cancel()
 
@@ -184,7 +185,7 @@ class Delivery:
         """Nothing is left to be tried now, but somebody else has the message, the client waits, and it may pass."""
         last = self._failures[-1] if self._failures else None
         final = last is not None and not (last.elsewhere or together.passes(outcome.undelivered(last.reply)))
-        in_time = trio.current_time() + pause < self.patience_until
+        in_time = trio.current_time() + pause < min(self.patience_until, self.attempts_until)
         return self.open and in_time and not final and self._reports.begun()
 
     async def _try_all_paths(self) -> Again | None:
@@ -246,8 +247,8 @@ class Delivery:
 
     def _answer_ahead(self) -> None:
         """There is no room for a session, and may be none until other deliveries of this transaction are over."""
-        if self._crowded is not None:
-            self._ahead = self._crowded
+        self._ahead = self._crowded()
+        if self._ahead is not None:
             for recipient in list(self._inbox.waiting):
                 self._answer(recipient, self._ahead)
 
@@ -352,12 +353,10 @@ class Delivery:
         """Hold the dot until it may go. A session that is lost meanwhile is lost before its dot."""
         self._may_commit = False
         self.ready = True
-        try:
-            self._report(self._reports.ready)
-            # A reply that came before our dot must not become the answer to it.
-            spoken = await session.hold(lambda: self._may_commit)
-        finally:
-            self.ready = False
+        self._report(self._reports.ready)
+        # A reply that came before our dot must not become the answer to it.
+        spoken = await session.hold(lambda: self._may_commit)
+        self.ready = False
         if spoken is not None:
             return outcome.failure(Stage.CONTENT, spoken)
         return Again.WITHOUT_SOME if any(one.outcome is not None for one in self._here) else None
@@ -369,21 +368,21 @@ class Delivery:
         self.undecided = True
         self._report(self._reports.committing)
         await session.end()
-        mendable: list[tuple[Recipient, Outcome]] = []
 
         def heard(recipient: Recipient, result: Outcome) -> None:
             if together.passes(result) and trio.current_time() < self.patience_until:
-                mendable.append((recipient, result))
+                self._mendable.append((recipient, result))
             else:
                 self._settle(recipient, result)
 
         complete = await dot.hear(session, self.hop.route.protocol, self._here, heard)
         self.undecided = False
-        if mendable and complete and self._reports.begun():
+        if self._mendable and complete and self._reports.begun():
             self.attempts_until = min(self.attempts_until, self.patience_until)
-            return outcome.refused_for_now(mendable[0][1].reply)
-        for recipient, result in mendable:
-            self._settle(recipient, result)
+            refusal = self._mendable[0][1].reply
+            self._mendable.clear()
+            return outcome.refused_for_now(refusal)
+        self._settle_mendable()
         for recipient in self._here:
             if recipient.outcome is None:
                 self._settle(recipient, outcome.UNKNOWN)
@@ -408,12 +407,22 @@ class Delivery:
         recipient.via = self.path
         self._report(self._reports.settled, recipient)
 
+    def _settle_mendable(self) -> None:
+        mendable, self._mendable = self._mendable, []
+        for recipient, result in mendable:
+            self._settle(recipient, result)
+
     def _settle_the_rest(self, why: Reply) -> None:
         """Whoever has not been told anything yet is told now. Nothing here waits, so nothing can interrupt it."""
         self._over = self._over or why
         for recipient in list(self._inbox.waiting):
             self._answer(recipient, self._over)
-        rest = outcome.UNKNOWN if self.undecided else outcome.undelivered(self._over)
-        self.undecided = False
+        rest = outcome.undelivered(self._over)
+        if self.undecided:
+            rest = outcome.UNKNOWN
+        elif self.ready and not self._may_commit:
+            rest = together.KEPT_BACK  # it is not this next hop that was waited for
+        self.undecided = self.ready = False
+        self._settle_mendable()
         for recipient in self._inbox.open:
             self._settle(recipient, rest)

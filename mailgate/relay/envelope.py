@@ -34,7 +34,7 @@ class Recipient:
         self.accepted = False
         """its next hop has accepted it, on this path or on an earlier one"""
         self.outcome: Outcome | None = None
-        """what became of it behind the RCPT; once it is set it stays"""
+        """what became of it behind the RCPT; only that it has the message may still come to be known"""
         self.via: Path | None = None
         """the path that gave the last word on it"""
 

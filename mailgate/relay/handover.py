@@ -49,7 +49,7 @@ async def hand_over(
         reports,
         log,
         capacity=len(again),
-        crowded=None,
+        crowded=lambda: None,
     )
     delivery.scope.deadline = until
     for recipient in again:

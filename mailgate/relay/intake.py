@@ -20,13 +20,14 @@ from mailgate.relay.reports import Reports
 from mailgate.relay.routing import NextHop, next_hop, postmaster
 from mailgate.relay.settings import Listener, SeveralNextHops
 from mailgate.relay.shared import Shared
+from mailgate.relay.together import KEPT_BACK
 from mailgate.session.server import ServerSession
 
 NOT_RELAYED = reply(550, "5.7.1", "This domain is not served here, relaying denied")
 TOO_MANY_HOPS = reply(452, "4.5.3", "Too many next hops in one transaction, send the rest in another one")
 PUT_OFF = reply(452, "4.5.3", "Has kept others waiting, send it in another transaction")
 
-_ANOTHER_TRANSACTION = (ANOTHER_HOP, FULL, TOO_MANY_HOPS, PUT_OFF)
+_ANOTHER_TRANSACTION = (ANOTHER_HOP, FULL, TOO_MANY_HOPS, PUT_OFF, KEPT_BACK.reply)
 """what recipients hear who have to come again"""
 
 
@@ -55,6 +56,7 @@ class Intake:
         several = SeveralNextHops.TOGETHER if envelope.per_recipient else listener.several_next_hops
         self._apart = Apart() if several is SeveralNextHops.APART else None
         self._offered = 0
+        self._put_off: list[Mailbox] = []  # in this transaction
         self._last: dict[NextHop, Delivery] = {}  # of each next hop
         self._nursery: trio.Nursery | None = None
         self._grouping: Grouping | None = None
@@ -102,17 +104,23 @@ class Intake:
         recipient = Recipient(self._offered, mailbox, slot, trio.current_time())
         self._offered += 1
         route = self._shared.routes(self._listener).find(mailbox.domain)
-        one_reply = not self._envelope.per_recipient  # only then can one keep others waiting
-        put_off = one_reply and await self._shared.recall.is_put_off(self._envelope.reverse_path, mailbox)
+        put_off = route is not None and await self._has_to_wait(mailbox)
         if self.given_up is not None:  # by the drain, which the client has not heard of yet, or for another next hop
             self._tell(recipient, self.given_up)
         elif route is None:
             self._tell(recipient, NOT_RELAYED)
         elif put_off:
+            self._put_off.append(mailbox)
             self._tell(recipient, PUT_OFF)
         else:
             assert self._grouping is not None
             self._grouping.add(recipient, next_hop(route, mailbox.domain))
+
+    async def _has_to_wait(self, mailbox: Mailbox) -> bool:
+        """It has kept others waiting, and was not put off since. (Where each has its own reply nobody waits.)"""
+        if self._envelope.per_recipient or self.given_up is not None:
+            return False
+        return mailbox in self._put_off or await self._shared.recall.is_put_off(self._envelope.reverse_path, mailbox)
 
     def _place(self, deliveries: trio.Nursery, recipient: Recipient, hop: NextHop, failure: Failure | None) -> None:
         """Give a recipient to the delivery of its next hop. With a failure there is no telling which one that is."""
@@ -147,7 +155,7 @@ class Intake:
             self._reports,
             self._log,
             capacity=self._capacity(hop),
-            crowded=self._crowded(),
+            crowded=self._crowded,
         )
         self._last[hop] = delivery
         self.deliveries.append(delivery)
@@ -160,13 +168,13 @@ class Intake:
         return 1 if one_outcome else self._limits.recipients_per_delivery
 
     def _crowded(self) -> Reply | None:
-        """What is said when there is no room for a session, which our own deliveries may be taking.
+        """What is said where there is no room for a session, which our own deliveries may be taking.
 
         Who has a reply of its own behind the data may be accepted before it was asked for.
         """
         if self._envelope.per_recipient:
             return AHEAD
-        return TOO_MANY_HOPS if self._apart is None and self.deliveries else None
+        return TOO_MANY_HOPS if self._apart is None and any(one.live for one in self.deliveries) else None
 
     def answered(self, recipient: Recipient, answer: Reply) -> None:
         """A delivery's report: the answer to a RCPT."""
@@ -183,7 +191,8 @@ class Intake:
         self._session.answer(recipient.slot, answer)
         if answer.kind == 2:
             self.accepted.append(recipient)
-        elif self.given_up is None:
-            self.others_wait = self.others_wait or answer in _ANOTHER_TRANSACTION
+            return
+        self.others_wait = self.others_wait or answer in _ANOTHER_TRANSACTION
+        if self.given_up is None:
             asked = {} if recipient.via is None else {"path": recipient.via}
             self._log.info("recipient_refused", to=recipient.mailbox, **asked, reply=answer)

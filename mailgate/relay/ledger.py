@@ -14,6 +14,7 @@ A mark is a name, which tells nobody an address, so that it may lie in a file an
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -91,10 +92,13 @@ class Marks:
         """Make a mark, or make it anew."""
         self._set(mark, now + self._life, now)
 
+    def has(self, mark: str, now: float) -> bool:
+        """Whether a mark is there."""
+        return now < self._until.get(mark, -math.inf)
+
     def take(self, mark: str, now: float) -> bool:
         """Take a mark away; whether it was there."""
-        until = self._until.pop(mark, None)
-        return until is not None and now < until
+        return now < self._until.pop(mark, -math.inf)
 
     def left(self, now: float) -> tuple[tuple[str, float], ...]:
         """All marks and the seconds they have left, the oldest first."""

@@ -1,12 +1,15 @@
 """What a gateway recalls of transactions that are over: the ledger and the put-off marks, here and in the shared store.
 
 A mark has one home. With a store that is the store, so that each gateway of the site finds it and one alone takes it;
-what the store could not be given is kept here, and is found here only. A store that fails costs no mail: it is left
-alone for some seconds, and what was not asked or not put there may make a second copy, which is counted.
+what the store certainly was not given is kept here, and is found here only. Where that is not certain it is not kept at
+all: a mark in two homes would be taken twice, and an equal message that is sent on purpose be swallowed, which is worse
+than a second copy. A store that cannot be reached costs no mail: it is left alone for some seconds, and what it was not
+asked, or not given, may make a second copy, which is counted.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -26,7 +29,7 @@ from mailgate.relay.ledger import (
     put_off,
 )
 from mailgate.relay.status import LedgerStatus
-from mailgate.store import Store, StoreUnreachable
+from mailgate.store import Store, StoreLost, StoreUnreachable
 
 PATIENCE = 1.0
 """seconds that one question to the store may take"""
@@ -37,6 +40,15 @@ LEFT_ALONE = 5.0
 T = TypeVar("T")
 
 
+class Silent(enum.Enum):
+    """Why the store has not answered."""
+
+    NOT_ASKED = "not asked"
+    """there is none, or it has done nothing"""
+    LOST = "lost"
+    """it may have done what it was asked to"""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """A delivery that has succeeded."""
@@ -45,6 +57,8 @@ class Delivered:
     recipient: Mailbox
     digest: bytes
     """of the content as it was received"""
+    before: bool = False
+    """in an earlier transaction"""
 
     @property
     def mark(self) -> str:
@@ -53,7 +67,7 @@ class Delivered:
 
 
 class Recall:
-    """Of one gateway. Nothing here fails because the store does."""
+    """Of one gateway. Nothing here fails because the store cannot be reached."""
 
     def __init__(self, *, enabled: bool, store: Store | None, log: FilteringBoundLogger) -> None:
         """`enabled`: keep a ledger; put-off marks are kept in any case."""
@@ -77,31 +91,38 @@ class Recall:
             return (False,) * len(deliveries)
         marks = [one.mark for one in deliveries]
         now = trio.current_time()
-        here = [self._ledger.take(mark, now) for mark in marks]
-        # The store is asked for all: it may have been given, in a call that got no answer, what is here too.
-        there = await self._ask(lambda store: store.take(marks))
-        if there is None:
-            self._unasked += 0 if self._store is None else len(marks)
-            return tuple(here)
-        return tuple(one or other for one, other in zip(here, there, strict=True))
+        elsewhere = [mark for mark in dict.fromkeys(marks) if not self._ledger.has(mark, now)]
+        found: list[str] = []
+        if elsewhere:
+            there = await self._ask(lambda store: store.take(elsewhere))
+            if not isinstance(there, Silent):
+                found = [mark for mark, was_there in zip(elsewhere, there, strict=True) if was_there]
+            elif self._store is not None:
+                self._unasked += len(elsewhere)
+        # Only now, as they would be lost if the question were cancelled.
+        now = trio.current_time()
+        found += [mark for mark in dict.fromkeys(marks) if self._ledger.take(mark, now)]
+        return tuple(mark in found for mark in marks)
 
     def met(self, recipients: int) -> None:
         """So many recipients got no second copy."""
         self._met += recipients
 
     async def remember(self, deliveries: Sequence[Delivered]) -> None:
-        """Make entries of deliveries whose clients were not told. They are made even if this is cancelled."""
+        """Make entries of deliveries whose clients were not told."""
         if not (self.enabled and deliveries):
             return
-        marks = [one.mark for one in deliveries]
-        made = None
+        answer: bool | Silent = Silent.LOST  # if this is cancelled
         try:
-            made = await self._add(marks, LEDGER_LIFE)
+            answer = await self._add([one.mark for one in deliveries], LEDGER_LIFE)
         finally:
-            if made is None:
-                self.remember_here(deliveries)
-            else:
-                self._recorded += len(deliveries)
+            match answer:
+                case Silent.NOT_ASKED:
+                    self.remember_here(deliveries)
+                case Silent.LOST:
+                    self._not_shared(deliveries)
+                case _:
+                    self._recorded += len(deliveries)
 
     def remember_here(self, deliveries: Sequence[Delivered]) -> None:
         """Likewise, at once and without the store."""
@@ -112,16 +133,19 @@ class Recall:
             self._ledger.add(one.mark, now)
         self._recorded += len(deliveries)
         if self._store is not None:
-            self._possible_duplicate += len(deliveries)
-            to = [one.recipient for one in deliveries]
-            self._log.warning("possible_duplicate", to=to, why="the shared ledger could not be told")
+            self._not_shared(deliveries)
+
+    def _not_shared(self, deliveries: Sequence[Delivered]) -> None:
+        self._possible_duplicate += len(deliveries)
+        to = [one.recipient for one in deliveries]
+        self._log.warning("possible_duplicate", to=to, why="the shared ledger could not be told")
 
     # Put-off marks
 
     async def put_off(self, sender: ReversePath, recipients: Sequence[Mailbox]) -> None:
         """At their next offer these have to let others go first."""
         marks = [put_off(sender, recipient) for recipient in recipients]
-        if marks and await self._add(marks, PUT_OFF_LIFE) is None:
+        if marks and await self._add(marks, PUT_OFF_LIFE) is Silent.NOT_ASKED:
             now = trio.current_time()
             for mark in marks:
                 self._put_off.add(mark, now)
@@ -132,26 +156,26 @@ class Recall:
         if self._put_off.take(mark, trio.current_time()):
             return True
         there = await self._ask(lambda store: store.take([mark]))
-        return there is not None and there[0]
+        return not isinstance(there, Silent) and there[0]
 
     # The store
 
-    async def _add(self, marks: Sequence[str], life: float) -> bool | None:
+    async def _add(self, marks: Sequence[str], life: float) -> bool | Silent:
         async def add(store: Store) -> bool:
             await store.add(marks, life)
             return True
 
         return await self._ask(add)
 
-    async def _ask(self, question: Callable[[Store], Awaitable[T]]) -> T | None:
-        """The store's answer; None: there is no store, or no answer."""
+    async def _ask(self, question: Callable[[Store], Awaitable[T]]) -> T | Silent:
         if self._store is None or trio.current_time() < self._alone_until:
-            return None
-        why = f"no answer in {PATIENCE:g} s"
+            return Silent.NOT_ASKED
+        silent, why = Silent.LOST, f"no answer in {PATIENCE:g} s"
         with trio.move_on_after(PATIENCE):
             try:
                 answer = await question(self._store)
             except StoreUnreachable as error:
+                silent = Silent.LOST if isinstance(error, StoreLost) else Silent.NOT_ASKED
                 why = str(error)
             else:
                 self._answered()
@@ -160,7 +184,7 @@ class Recall:
         if self._reachable:
             self._reachable = False
             self._log.warning("store_unreachable", why=why)
-        return None
+        return silent
 
     def _answered(self) -> None:
         if not self._reachable:

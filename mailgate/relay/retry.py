@@ -37,8 +37,8 @@ class Retry:
         return known
 
     async def leave_entries(self, recipients: Iterable[Recipient]) -> None:
-        """The client is going to hear of failures only: remember who has the message. Takes a second at most."""
-        delivered = [one for one in recipients if one.delivered]
+        """The client does not hear of their success: remember who has the message. Takes a second at most."""
+        delivered = [one for one in recipients if one.delivered and one not in self._left]
         self._left += delivered
         await self._recall.remember([self._delivered(one) for one in delivered])
 
@@ -56,4 +56,5 @@ class Retry:
             await self._recall.put_off(self._sender, [one.mailbox for one in failed])
 
     def _delivered(self, recipient: Recipient) -> Delivered:
-        return Delivered(self._sender, recipient.mailbox, self._digest.value)
+        before = recipient.outcome is DELIVERED_BEFORE
+        return Delivered(self._sender, recipient.mailbox, self._digest.value, before=before)

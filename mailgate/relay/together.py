@@ -20,13 +20,16 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from mailgate.protocol.reply import Reply, reply
-from mailgate.relay.outcome import Kind, Outcome, undelivered
+from mailgate.relay.outcome import DELIVERED_BEFORE, Kind, Outcome, undelivered
 
-KEPT_BACK = undelivered(reply(451, "4.3.0", "Another next hop of this message failed, try again"))
+KEPT_BACK = undelivered(reply(451, "4.3.0", "The message was held back, try again"))
 """the outcome of whom a failure elsewhere has kept from the message"""
 
 NOT_ALL = reply(451, "4.3.0", "Not all recipients have the message, try again")
 NOT_ALL_WILLING = reply(451, "4.5.3", "Not all recipients take the message, try again: then each hears its own answer")
+
+_TOLD = 20
+"""refusals that one reply tells"""
 
 _LASTING = ("2", "7")
 """subjects of enhanced status codes (RFC 3463): mailbox and policy, which do not change while a client waits"""
@@ -84,11 +87,12 @@ def to_hand_over(outcomes: Sequence[Outcome]) -> bool:
 
 def one_reply(outcomes: Sequence[Outcome]) -> Reply:
     """The one reply of plain SMTP for all recipients of a transaction."""
-    first = outcomes[0].reply
-    if all(one.reply == first for one in outcomes):
-        return first
-    if first.kind != 4 and all(one.reply.kind == first.kind for one in outcomes):
-        return first
+    replies = list(dict.fromkeys(one.reply for one in outcomes if one is not DELIVERED_BEFORE))
+    kinds = {one.kind for one in outcomes}
+    if (len(replies) == 1 and len(kinds) == 1) or kinds == {Kind.DELIVERED}:
+        return [*replies, DELIVERED_BEFORE.reply][0]
+    if kinds == {Kind.REJECTED}:
+        return reply(554, "5.0.0", "Refused:", *(str(one) for one in replies[:_TOLD]))
     return NOT_ALL_WILLING if any(one.kind is Kind.REJECTED for one in outcomes) else NOT_ALL
 
 

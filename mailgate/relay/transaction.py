@@ -98,7 +98,7 @@ class Transaction:
     async def run(self) -> Quit | Gone | None:
         """Serve the transaction; what ended the session, if anything did."""
         self._session.answer(self._asked.slot, SENDER_TAKEN)
-        self._session.on_gone = lambda: self.give_up(CLIENT_LEFT)
+        self._session.on_gone = self._client_left
         if self._session.gone:  # before there was anybody to be told
             return Gone()
         try:
@@ -118,6 +118,15 @@ class Transaction:
         """End all deliveries, unless one has committed: then they run to their outcome."""
         if not self._committed:
             self._intake.give_up(why)
+
+    def _client_left(self) -> None:
+        """Nothing is begun for nobody: *together*, only what has its dot out goes on to its outcome."""
+        self.give_up(CLIENT_LEFT)
+        if self._together:
+            for delivery in self._intake.deliveries:
+                if not delivery.undecided:
+                    delivery.drop(CLIENT_LEFT)
+        self._progress.set()
 
     # Recipients
 
@@ -232,6 +241,7 @@ class Transaction:
         for recipient in self._intake.accepted:
             self._tell_outcome(recipient)
         await self._session.replied()
+        await self._all_settled()  # the client may have gone before
         self.signs = self._session.signs
         if not self._session.gone:
             self._told = [one for one in self._intake.accepted if one.delivered and self._written(one)]
@@ -257,19 +267,35 @@ class Transaction:
 
         Of a failure beside a success the ledger knows before the client does: its retry may be here in no time.
         """
-        while not self._intake.settled:
-            self._progress = trio.Event()
-            await self._progress.wait()
+        await self._all_settled()
         if self._refusal is not None:
             return
-        if self._together and self._listener.handover is not None and together.to_hand_over(self._intake.outcomes):
+        host = self._listener.handover
+        if host is not None and self._may_hand_over(until):
+            self._committed = True
             left = [one for one in self._intake.accepted if not one.delivered]
-            await hand_over(self._listener.handover, left, self._envelope, self._body, self._shared, self._log, until)
+            await hand_over(host, left, self._envelope, self._body, self._shared, self._log, until)
         answer = together.one_reply(self._intake.outcomes)
         if answer.kind == 4:
             await self._retry.leave_entries(self._intake.accepted)
             await self._put_off_failed()
         self._session.answer(slot, answer)
+
+    def _may_hand_over(self, until: float) -> bool:
+        gone = self._session.gone or self._intake.given_up is not None
+        in_time = trio.current_time() < until
+        return self._together and in_time and not gone and together.to_hand_over(self._intake.outcomes)
+
+    async def _all_settled(self) -> None:
+        """Wait for all outcomes. A client that has gone may be back at once: what it was not told is then written down
+        as soon as it is known."""
+        while True:
+            self._progress = trio.Event()
+            if self._session.gone:
+                await self._retry.leave_entries(self._intake.accepted)
+            if self._intake.settled:
+                return
+            await self._progress.wait()
 
     async def _put_off_failed(self) -> None:
         await self._retry.put_off(self._intake.accepted, others_wait=self._intake.others_wait)
@@ -300,8 +326,8 @@ class Transaction:
         self._proceed()
 
     def begun(self) -> bool:
-        """Whether somebody has the message, or may have it."""
-        return together.begun(self._intake.deliveries, self._intake.outcomes)
+        """Whether somebody has the message, or may have it, and the client waits."""
+        return not self._session.gone and together.begun(self._intake.deliveries, self._intake.outcomes)
 
     def settled(self, recipient: Recipient) -> None:
         """A delivery's report: a recipient has its outcome."""

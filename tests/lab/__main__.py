@@ -22,7 +22,8 @@ from types import FrameType
 import click
 import trio
 
-from lab import conventional, inbound, outbound, progress, results, roots, trouble  # noqa: F401 - scenarios register
+# Those that are not used here have scenarios, which register.
+from lab import conventional, inbound, outbound, progress, results, roots, together, trouble  # noqa: F401
 from lab.mtas import ROOTS
 from lab.run import Lab, Result
 from lab.scenario import SCENARIOS, Case, cases

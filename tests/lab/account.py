@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 
-from lab.gateway import Told
+from lab.gateway import LAPSE, Told
 from lab.mailbox import Copy
 from lab.wire import Transaction
 
@@ -15,6 +15,10 @@ NEAR = 2.0
 
 LATE = 20.0
 """seconds after its 250 in which a busy server may still put a message into the mailbox"""
+
+
+WAITS = 540.0
+"""seconds after a copy in which a gateway may still wait for the other recipients' next hops"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,14 @@ def account(
     told: Sequence[tuple[str, Told]],
     crashes: Sequence[tuple[str, float]],
     transactions: Sequence[Transaction],
+    fruitful: Collection[tuple[str, str]] = (),
 ) -> Account:
     """Compare what was sent with what came.
 
     `expected`: (message, recipient) that must have arrived. `copies`: (recipient, copy). `elsewhere`: how
     often (message, recipient) was taken by a server that keeps no copy. `told` and `crashes`: by
-    which gateway. `transactions`: as seen on the wire.
+    which gateway. `transactions`: as seen on the wire. `fruitful`: (message, recipient) of transfers that were not in
+    vain although no copy came of them; the message is "" where that is a bounce.
     """
     there = Counter((copy.message, recipient) for recipient, copy in copies)
     there.update({one: len(times) for one, times in elsewhere.items()})
@@ -62,7 +68,7 @@ def account(
             else:
                 duplicates.append(f"{message} to {to}: {times} copies, by {_routes(these)}")
     bodies = [one for one in transactions if one.octets]
-    useless = tuple(why for one in bodies if (why := _vain(one, there)))
+    useless = tuple(why for one in bodies if (why := _vain(one, there, fruitful)))
     return Account(there.total(), lost, tuple(excused), tuple(duplicates), len(bodies), useless)
 
 
@@ -87,10 +93,17 @@ def _kind(to: str, copy: Copy, told: Sequence[tuple[str, Told]], crashes: Sequen
             return "untold"
         if not lines and any(name == gateway and copy.time <= at + NEAR for name, at in crashes):
             return "crashed over"
+        if any(name == gateway and _is_lapse(one, to, copy) for name, one in told):
+            return "not in the shared ledger"
     return None
 
 
-def _vain(one: Transaction, there: Counter[tuple[str, str]]) -> str | None:
+def _is_lapse(one: Told, to: str, copy: Copy) -> bool:
+    near = copy.time - NEAR <= one.ended <= copy.time + WAITS
+    return one.kind == LAPSE and one.recipient == to and near
+
+
+def _vain(one: Transaction, there: Counter[tuple[str, str]], fruitful: Collection[tuple[str, str]]) -> str | None:
     """Why a transfer was in vain, if that could be known before it, or if nothing ever came of it."""
     name = f"{one.message} from {one.client} to {one.server}"
     taken = [asked.mailbox for asked in one.recipients if asked.answer is not None and asked.answer // 100 == 2]
@@ -99,7 +112,8 @@ def _vain(one: Transaction, there: Counter[tuple[str, str]]) -> str | None:
     if not (one.data is not None and one.data // 100 == 3):
         return f"{name}: DATA had not been accepted"
     positive = [answer for answer in one.answers if answer // 100 == 2]
-    if positive and not any(there[one.message or "", to] for to in taken):
+    named = [(one.message or "", to) for to in taken]
+    if positive and not any(there[each] or each in fruitful for each in named):
         return f"{name}: taken, and it came to nothing"
     return None
 

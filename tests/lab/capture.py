@@ -33,9 +33,13 @@ class Capturing:
         command = self._network.inside(machine, *tcpdump, str(self._files[machine]), _WHAT)
         self._running[machine] = await nursery.start(_capture, command)
 
+    async def catch_up(self) -> None:
+        """Wait until the files have what has happened until now."""
+        await trio.sleep(_HELD_BACK)
+
     async def stop(self) -> None:
         """End all captures; the files are complete then."""
-        await trio.sleep(_HELD_BACK)
+        await self.catch_up()
         for process in self._running.values():
             process.send_signal(signal.SIGTERM)
             await process.wait()
@@ -67,6 +71,16 @@ class Capturing:
             for one in capture.attempts
             if one.client in {leg.ip for leg in self._network.machines[machine].legs}
         ]
+
+    def opened(self, machine: str) -> list[wire.Attempt]:
+        """The connections that a machine opened to gateways.
+
+        Raises:
+            commands.Failed: a capture lacks something.
+        """
+        own = {leg.ip for leg in self._network.machines[machine].legs}
+        found = [one for _, capture in self._read() for one in capture.attempts if one.client in own]
+        return [one for one in found if one.outcome == "open"]
 
     def _read(self) -> Iterator[tuple[str, wire.Capture]]:
         for machine, file in self._files.items():

@@ -17,12 +17,25 @@ import trio
 
 from lab import commands
 from lab.network import Network
-from lab.topology import DNS, ISPS, Topology, inside_link
+from lab.topology import DNS, ISPS, SITE_DOMAINS, Topology, inside_link
 
 BINDS = 3
 """listeners, each with a line in the log once it listens; on two backbones the first has two"""
 
+LAPSE = "lapse"
+"""what became of an entry for the shared ledger, where it could not be made; of no session"""
+
 _OUTCOME = re.compile(r"(\S+) (delivered|rejected|deferred|unknown)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """The gateways take several next hops in one transaction from outside, and share a ledger."""
+
+    patience: float = 240
+    """seconds"""
+    handover: bool = False
+    """whether the machine `handover` takes what is left"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +51,14 @@ class Told:
     untold: bool
 
 
-def configuration(network: Network, number: int, speak: dict[str, str]) -> str:
+def configuration(network: Network, number: int, speak: dict[str, str], together: Together | None = None) -> str:
     """A gateway's configuration. `speak`: what the server of each domain of the site speaks, smtp or lmtp.
 
-    All limits and timeouts are the defaults.
+    All limits and timeouts are the defaults, but for the patience of `together`.
     """
     machine = network.machines[f"gw{number}"]
     inner = machine.ip(inside_link(network.topology, number))
     outer = {isp: machine.ip(isp) for isp in ISPS if machine.on(isp)}
-    servers = {"example.org": "mail1", "example.net": "mail2"}
     text = f"""\
 hostname = "gw{number}.example.org"
 
@@ -55,7 +67,7 @@ name = "from-outside"
 protocol = "smtp"
 bind = {json.dumps([f"{ip}:25" for ip in outer.values()])}
 routes = {json.dumps(list(speak))}
-
+{_outside_listener(network, together)}
 [[listener]]
 name = "from-inside"
 protocol = "lmtp"
@@ -81,11 +93,21 @@ backbones = {json.dumps(list(outer))}
 servers = ["{DNS}"]
 """
     for domain, protocol in speak.items():
-        host = network.machines[servers[domain]].ip("servers")
+        host = network.machines[SITE_DOMAINS[domain]].ip("servers")
         text += f'\n[[route]]\nname = "{domain}"\ndomains = ["{domain}"]\nhosts = ["{host}"]\nprotocol = "{protocol}"\n'
     for isp, ip in outer.items():
         text += f'\n[[backbone]]\nname = "{isp}"\nsource = ["{ip}"]\nhelo = "gw{number}{isp[-2:]}.example.org"\n'
+    if together is not None:
+        ledger = network.machines["ledger"].ip("servers")
+        text += f'\n[ledger]\nurl = "redis://{ledger}"\n\n[timeouts]\npatience = {together.patience:g}\n'
     return text
+
+
+def _outside_listener(network: Network, together: Together | None) -> str:
+    if together is None:
+        return ""
+    handover = network.machines["handover"].ip("servers")
+    return 'several_next_hops = "together"\n' + (f'handover = "{handover}"\n' if together.handover else "")
 
 
 class Mailgate:
@@ -142,17 +164,24 @@ class Mailgate:
                 if line.startswith("{") and line.endswith("}"):
                     yield json.loads(line)
 
+    def logged(self, event: str) -> bool:
+        """Whether its log has an event."""
+        return self._count(event) > 0
+
     def told(self) -> Iterator[Told]:
         """What became of each recipient."""
         begun: dict[tuple[str, str], float] = {}  # the last transaction of each session with each recipient
         for line in self.lines():
             ended = datetime.datetime.fromisoformat(line["timestamp"]).timestamp()
-            for outcome in line.get("outcomes", ()):
+            for outcome in line.get("outcomes", ()) if "seconds" in line else ():  # others are not the last word
                 found = _OUTCOME.match(outcome)
                 assert found is not None, outcome
                 untold = bool(line.get("untold")) and found[2] == "delivered"
                 begun[line["id"], found[1]] = ended - line["seconds"]
                 yield Told(line["id"], found[1], ended - line["seconds"], ended, found[2], untold)
+            if line["event"] == "possible_duplicate":
+                for recipient in line["to"]:
+                    yield Told("", recipient, ended, ended, LAPSE, untold=False)
             if line["event"] == "untold":  # found out when the session ended, for what was delivered last in it
                 for recipient in line["to"]:
                     yield Told(

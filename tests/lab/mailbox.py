@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from lab.roots import USERS
 _NAME = re.compile(rb"^X-Lab-Message: (\S+)", re.MULTILINE)
 _VIA = re.compile(rb"^Received:.*?\bby (gw[12])\.example\.org\b[^;]*?\bid (\w+)", re.MULTILINE | re.DOTALL)
 _BOUNCE = re.compile(rb"^From: .*\bmailer-daemon\b", re.MULTILINE | re.IGNORECASE)
+_BLANK = re.compile(rb"\r?\n\r?\n")
+_FAILED = re.compile(rb"^Action: failed\b", re.MULTILINE | re.IGNORECASE)
+_RECIPIENT = re.compile(rb"^Final-Recipient: *rfc822; *<?([^\s>]+)", re.MULTILINE | re.IGNORECASE)
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 
 
@@ -26,6 +30,8 @@ class Copy:
     """the gateways it came through, the last one first, each with its id for the transaction"""
     bounce: bool
     """it tells of the message, and is not the message"""
+    failed: tuple[str, ...] = ()
+    """the recipients that it says did not get the message (RFC 3464)"""
 
 
 class Mailboxes:
@@ -50,10 +56,19 @@ def _read(file: Path, user: str) -> Copy | None:
     """Its change time is that of the move into `new`; a server may set the other times as it likes."""
     with file.open("rb") as opened:
         start = opened.read(65536)
-    header = _FOLD.sub(b" ", re.split(rb"\r?\n\r?\n", start, maxsplit=1)[0])
+    header = _FOLD.sub(b" ", _BLANK.split(start, maxsplit=1)[0])
     bounce = bool(_BOUNCE.search(header))
     named = _NAME.search(start if bounce else header)
     if named is None:
         return None
     via = tuple((by.decode(), number.decode()) for by, number in _VIA.findall(header))
-    return Copy(named[1].decode(), user, file.stat().st_ctime, via, bounce)
+    failed = tuple(_failed(start)) if bounce else ()
+    return Copy(named[1].decode(), user, file.stat().st_ctime, via, bounce, failed)
+
+
+def _failed(bounce: bytes) -> Iterator[str]:
+    """Its recipients that failed. What is said of each is a paragraph; the order of its lines is the server's."""
+    for paragraph in _BLANK.split(bounce):
+        named = _RECIPIENT.search(paragraph)
+        if named is not None and _FAILED.search(paragraph):
+            yield named[1].decode()

@@ -28,12 +28,24 @@ class Role(enum.Enum):
 
     OUTSIDE = "outside"
     """of the Internet: takes mail for its domain, sends by MX; out of the box but for names and mailboxes"""
+    TOGETHER = "together"
+    """the same, but it gives a message for several domains of the site to a gateway in one transaction"""
+    HURRIED = "hurried"
+    """the same, but it gives up after 20 s"""
     DEFERS = "defers"
-    """the same, but every message is refused with a 4xx after its dot"""
+    """of the Internet, but every message is refused with a 4xx after its dot"""
     REJECTS = "rejects"
     """the same with a 5xx"""
     INSIDE = "inside"
     """behind the gateways: the recipe"""
+    MOODY = "moody"
+    """the same, but what it answers to a dot is as the case says: `MailServer.answer`"""
+    FULL = "full"
+    """the same, but bob's mailbox is over quota: 5xx"""
+    FULL_FOR_NOW = "full for now"
+    """the same with a 4xx"""
+    HANDOVER = "handover"
+    """behind the gateways: a queue for what they could hand on to some recipients only"""
     PLAIN = "plain"
     """behind gateways that store and forward: sends by SMTP to gw1, then gw2, many recipients at a time"""
     GATEWAY = "gateway"
@@ -47,6 +59,10 @@ class File:
     target: str
     source: Path
     mode: int = 0o644
+
+
+MOOD = File("/usr/local/bin/mood", CONFIGS / "mood.sh", 0o755)
+"""what a moody server asks about each message"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +87,17 @@ class Mta:
     """what a gateway speaks to it"""
     goes_on: bool = True
     """whether it tries the next MX after a 4xx to RCPT"""
+    prdr: bool = False
+    """whether it asks a gateway for a reply for each recipient"""
+    variant: str = ""
+    """what is special about it, where a scenario has it twice"""
+
+    @property
+    def title(self) -> str:
+        """What it is called in the results."""
+        return f"{self.name} {self.variant}".strip()
+
+    @property
+    def key(self) -> str:
+        """What it is called in the names of cases."""
+        return "-".join((self.root.name, *self.variant.lower().split()))

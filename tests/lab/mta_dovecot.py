@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.mta import RECIPES, File, Mta, Role
+from lab.mta import CONFIGS, RECIPES, File, Mta, Role
 from lab.roots import Root
 
 # The daemon would keep what it inherits open.
@@ -31,12 +31,32 @@ done
 exit 1
 """
 
+_OURS = CONFIGS / "dovecot"
+_RECIPE = (File("/etc/dovecot/dovecot.conf", RECIPES / "dovecot" / "dovecot.conf"),)
+_FULL = (
+    *_RECIPE,
+    File("/etc/dovecot/beside-1.conf", _OURS / "full.conf"),
+    File("/etc/dovecot/full-users", _OURS / "full-users"),
+)
+
+# What is beside the recipe comes first: the first user database that knows somebody counts.
+_PREPARE = """
+cd /etc/dovecot
+cat $(ls beside-*.conf 2>/dev/null) dovecot.conf >whole
+mv whole dovecot.conf
+doveconf -n >/dev/null
+"""
+
 DOVECOT = Mta(
     name="Dovecot",
     root=Root("dovecot", ("dovecot-lmtpd",)),
-    roles={Role.INSIDE: (File("/etc/dovecot/dovecot.conf", RECIPES / "dovecot" / "dovecot.conf"),)},
+    roles={
+        Role.INSIDE: _RECIPE,
+        Role.FULL: _FULL,
+        Role.FULL_FOR_NOW: (*_FULL, File("/etc/dovecot/beside-2.conf", _OURS / "full-for-now.conf")),
+    },
     version="echo Dovecot $(dovecot --version)",
-    prepare="doveconf -n >/dev/null",
+    prepare=_PREPARE,
     start=_START,
     stop=_STOP,
     flush="true",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.mta import CONFIGS, RECIPES, File, Mta, Role
+from lab.mta import CONFIGS, MOOD, RECIPES, File, Mta, Role
 from lab.roots import Root
 
 _OURS = CONFIGS / "postfix"
@@ -15,8 +15,8 @@ def _main(source: Path) -> tuple[File, ...]:
     return (File("/etc/postfix/main.cf", source),)
 
 
-def _beside(name: str) -> tuple[File, ...]:
-    return (*_main(_OURS / "outside.cf"), File("/etc/postfix/beside.cf", _OURS / f"{name}.cf"))
+def _beside(name: str, main: Path = _OURS / "outside.cf") -> tuple[File, ...]:
+    return (*_main(main), File("/etc/postfix/beside.cf", _OURS / f"{name}.cf"))
 
 
 # The lab's roots lack the copies of /etc that a chroot needs; Debian's init script would make them.
@@ -24,6 +24,9 @@ _PREPARE = """
 cd /etc/postfix
 postconf -F '*/*/chroot=n'
 [ ! -e beside.cf ] || grep '^[a-z]' beside.cf | while read -r line; do postconf -e "$line"; done
+if [ -e /usr/local/bin/mood ]; then
+  postconf -Me 'mood/unix=mood unix - n n - 0 spawn user=nobody argv=/usr/local/bin/mood policy'
+fi
 newaliases
 """
 
@@ -32,9 +35,13 @@ POSTFIX = Mta(
     root=Root("postfix", ("postfix",)),
     roles={
         Role.OUTSIDE: _main(_OURS / "outside.cf"),
+        Role.TOGETHER: _beside("together"),
+        Role.HURRIED: _beside("hurried"),
         Role.DEFERS: _beside("defers"),
         Role.REJECTS: _beside("rejects"),
         Role.INSIDE: _main(RECIPES / "postfix" / "main.cf"),
+        Role.MOODY: (*_beside("mood", RECIPES / "postfix" / "main.cf"), MOOD),
+        Role.HANDOVER: _main(_OURS / "handover.cf"),
         Role.PLAIN: _beside("plain"),
         Role.GATEWAY: _main(_OURS / "gateway.cf"),
     },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.mta import CONFIGS, RECIPES, File, Mta, Role
+from lab.mta import CONFIGS, MOOD, RECIPES, File, Mta, Role
 from lab.roots import Root
 
 _RECIPE = RECIPES / "sendmail"
@@ -37,6 +37,7 @@ _PREPARE = """
 cd /etc/mail
 case $(hostname) in gw1.*) other=gw2;; *) other=gw1;; esac
 sed -i "s/other[.]/$other./" sendmail.mc
+[ ! -e mood.mc ] || cat mood.mc >>sendmail.mc
 m4 sendmail.mc >sendmail.cf
 for table in access mailertable; do [ ! -e $table ] || makemap hash $table <$table; done
 sendmail-mta -Am -bi >/dev/null
@@ -62,9 +63,12 @@ SENDMAIL = Mta(
     root=Root("sendmail", ("sendmail-bin", "sendmail-cf", "m4", "procmail")),
     roles={
         Role.OUTSIDE: _files("outside", "outside"),
+        Role.TOGETHER: _files("outside", "outside"),
+        Role.HURRIED: _files("hurried", "outside"),
         Role.DEFERS: _files("defers", "outside"),
         Role.REJECTS: _files("rejects", "outside"),
         Role.INSIDE: _INSIDE,
+        Role.MOODY: (*_INSIDE, File("/etc/mail/mood.mc", _OURS / "mood.mc"), MOOD),
         Role.PLAIN: _files("plain", "plain"),
         Role.GATEWAY: _GATEWAY,
     },

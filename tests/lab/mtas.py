@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from lab import ledger
 from lab.mta_dovecot import DOVECOT
-from lab.mta_exim import EXIM
+from lab.mta_exim import EXIM, EXIM_WITHOUT_PRDR
 from lab.mta_opensmtpd import OPENSMTPD
 from lab.mta_postfix import POSTFIX
 from lab.mta_sendmail import SENDMAIL
 from lab.roots import Root
 
-__all__ = ["DOVECOT", "EXIM", "OPENSMTPD", "POSTFIX", "ROOTS", "SENDMAIL"]
+__all__ = ["DOVECOT", "EXIM", "EXIM_WITHOUT_PRDR", "OPENSMTPD", "POSTFIX", "ROOTS", "SENDMAIL"]
 
-ROOTS = (*(mta.root for mta in (POSTFIX, EXIM, SENDMAIL, OPENSMTPD, DOVECOT)), Root("knot", ("knot",)))
+ROOTS = (
+    *(mta.root for mta in (POSTFIX, EXIM, SENDMAIL, OPENSMTPD, DOVECOT)),
+    Root("knot", ("knot",)),
+    ledger.ROOT,
+)

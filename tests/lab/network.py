@@ -102,6 +102,11 @@ class Network:
         """Abort a machine's connections to mail servers; the programs at both ends see them lost."""
         await commands.run(self.inside(machine, "ss", "-K", "-t", "dport = :24 or dport = :25 or dport = :587"))
 
+    async def lose_clients(self, machine: str) -> None:
+        """Abort the connections of a machine's clients from outside; the programs at both ends see them lost, unless
+        the link is cut: then that on the machine only."""
+        await commands.run(self.inside(machine, "ss", "-K", "-t", "sport = :25"))
+
     async def stall(self, gateway: int, octets: int) -> None:
         """Let a gateway hear so much from the inside, and no more: what comes then is a black hole's."""
         chain = "type filter hook forward priority 0"

@@ -14,6 +14,8 @@ from lab.mta import File, Mta, Role
 from lab.network import Network
 from lab.topology import DNS, DOMAINS
 
+_MOOD = "/var/lib/mood"
+
 _INIT = Path(__file__).with_name("init.py")
 _OWN = ("--mount", "--pid", "--uts", "--ipc")
 
@@ -105,6 +107,16 @@ class MailServer:
     async def again(self) -> None:
         """Start it after it was stopped."""
         await self.node.run(self.mta.start)
+
+    async def answer(self, verdict: str, times: int | None = None) -> None:
+        """What it says to a dot from now on, if it is moody: defer, reject or take, so often (None: always), then take;
+        or hold: nothing, until it is told otherwise."""
+        mood = verdict if times is None else f"{verdict} {times}"
+        await self.node.run(f"install -d -m 777 {_MOOD}; cd {_MOOD}; rm -f asked; echo {mood} >now; chmod 666 now")
+
+    def was_asked(self) -> bool:
+        """Whether it has heard a dot since it was last told what to say to one."""
+        return (self.node.changes / f".{_MOOD}" / "asked").exists()
 
     async def flush(self) -> None:
         """Have it try everything in its queue now."""

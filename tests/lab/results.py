@@ -89,7 +89,7 @@ def _sections(done: Sequence[Result]) -> Iterator[str]:
         for result in results:
             for text in _notes(result):
                 case = result.case
-                named = f"{case.mta.name}, {case.topology.value}, {case.scenario.way.value}"
+                named = f"{case.mta.title}, {case.topology.value}, {case.scenario.way.value}"
                 yield f"- {named}: {' '.join(text.split())}"
         yield ""
 
@@ -107,7 +107,7 @@ def _by_scenario(done: Sequence[Result]) -> Iterator[tuple[str, list[Result]]]:
     for name in names:
         results = [result for result in done if result.case.scenario.name == name]
         results.sort(
-            key=lambda result: (result.case.mta.name, result.case.topology.value, result.case.scenario.way.name)
+            key=lambda result: (result.case.mta.title, result.case.topology.value, result.case.scenario.way.name)
         )
         yield name, results
 
@@ -121,4 +121,4 @@ def _row(result: Result, between: str) -> tuple[str, ...]:
         if came is None
         else (str(came.copies), str(len(came.excused) + len(came.duplicates)), str(came.bodies), str(len(came.useless)))
     )
-    return (case.mta.name, case.topology.value, case.scenario.way.value, times, *counts)
+    return (case.mta.title, case.topology.value, case.scenario.way.value, times, *counts)

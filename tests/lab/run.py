@@ -102,7 +102,7 @@ class _Run:
         scenario, mta = self._case.scenario, self._case.mta
         async with trio.open_nursery() as nursery:
             site = Site(nursery, self._network, self._folder, self._lab.roots, self._slot)
-            await site.build(scenario.cast(mta), _GATEWAYS[scenario.way])
+            await site.build(scenario.cast(mta), _GATEWAYS[scenario.way], scenario.together)
             await scenario.play(site, mta)
             await site.capturing.stop()
             versions = {server.mta.name: await server.version() for server in site.servers.values()}
@@ -129,7 +129,9 @@ def _account(site: Site) -> Account:
     }
     told = [(gateway.name, line) for gateway in site.gateways.values() for line in gateway.told()]
     crashes = [(gateway.name, moment) for gateway in site.gateways.values() for moment in gateway.crashes]
-    return account(expected, site.copies(), site.taken_elsewhere, told, crashes, site.capturing.transactions())
+    seen = site.capturing.transactions()
+    fruitful = site.refused | {("", to) for to in site.told()}
+    return account(expected, site.copies(), site.taken_elsewhere, told, crashes, seen, fruitful)
 
 
 def _wrong(came: Account) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from lab.gateway import Together
 from lab.mta import Mta, Role
 from lab.mtas import DOVECOT, EXIM, OPENSMTPD, POSTFIX, SENDMAIL
 from lab.site import Site, Way
@@ -53,6 +54,8 @@ class Scenario:
     """seconds that a case may take before it counts as hung"""
     waits: bool
     """it mostly waits: it runs beside all others, from the start"""
+    together: Together | None = None
+    """None: the gateways take one next hop in a transaction from outside"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Case:
     @property
     def name(self) -> str:
         """What it is called in progress, logs and ONLY."""
-        return f"{self.scenario.name}/{self.mta.root.name}/{self.topology.value}/{self.scenario.way.name.lower()}"
+        return f"{self.scenario.name}/{self.mta.key}/{self.topology.value}/{self.scenario.way.name.lower()}"
 
 
 SCENARIOS: list[Scenario] = []
@@ -125,13 +128,14 @@ def scenario(
     name: str | None = None,
     patience: float = 240,
     waits: bool = False,
+    together: Together | None = None,
 ) -> Callable[[Play], Play]:
     """Make a function a scenario; its name and prose are the function's, unless it is a partner of another's."""
 
     def register(play: Play) -> Play:
         own = name or f"{group}-{play.__name__.replace('_', '-')}"
         prose = inspect.cleandoc(play.__doc__ or "")
-        SCENARIOS.append(Scenario(own, group, prose, play, cast, mtas, topologies, way, patience, waits))
+        SCENARIOS.append(Scenario(own, group, prose, play, cast, mtas, topologies, way, patience, waits, together))
         return play
 
     return register

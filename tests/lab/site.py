@@ -14,14 +14,14 @@ from pathlib import Path
 
 import trio
 
-from lab import commands
+from lab import commands, ledger
 from lab.capture import Capturing
-from lab.gateway import Mailgate, configuration
+from lab.gateway import Mailgate, Together, configuration
 from lab.mailbox import Copy, Mailboxes
 from lab.mta import CONFIGS, Mta, Role
 from lab.network import Cut, Link, Network
 from lab.node import MailServer, Node
-from lab.topology import DOMAINS, Topology, zone
+from lab.topology import DOMAINS, SITE_DOMAINS, Topology, zone
 
 _INJECT = Path(__file__).with_name("inject.py")
 
@@ -30,8 +30,6 @@ LOOK = 0.05
 
 QUEUE_RUN = 4
 """seconds between the queue runs that are requested after a repair, as a sender's own schedule would have them"""
-
-SITE_DOMAINS = {"example.org": "mail1", "example.net": "mail2"}
 
 
 class Way(enum.Enum):
@@ -122,6 +120,7 @@ class Site:
         self._roots = roots
         self.servers: dict[str, MailServer] = {}
         self.gateways: dict[int, Mailgate] = {}
+        self.ledger: Node | None = None
         self.capturing = Capturing(network)
         self._boxes: dict[str, Mailboxes] = {}
         self._names = itertools.count(1)
@@ -137,14 +136,18 @@ class Site:
     def topology(self) -> Topology:
         return self.network.topology
 
-    async def build(self, cast: Mapping[str, tuple[Mta, Role]], gateway: Mta | None) -> None:
+    async def build(
+        self, cast: Mapping[str, tuple[Mta, Role]], gateway: Mta | None, together: Together | None = None
+    ) -> None:
         """Bring everything up: the servers of the cast on their machines, and the gateways (None: mailgate)."""
         await self.network.build()
         await self._start_dns()
+        if together is not None:
+            await self._start_ledger()
         async with trio.open_nursery() as starting:
             for number in (1, 2):
                 if gateway is None:
-                    starting.start_soon(self._start_mailgate, number, cast)
+                    starting.start_soon(self._start_mailgate, number, cast, together)
                 else:
                     starting.start_soon(self._start_server, f"gw{number}", gateway, Role.GATEWAY)
             for name, (mta, role) in cast.items():
@@ -158,15 +161,21 @@ class Site:
         await node.put("/etc/knot/zone", zone(self.topology))
         await node.run("mkdir -p /run/knot /var/lib/knot; knotd -d -c /etc/knot/knot.conf")
 
-    async def _start_mailgate(self, number: int, cast: Mapping[str, tuple[Mta, Role]]) -> None:
+    async def _start_ledger(self) -> None:
+        self.ledger = await self._node(ledger.MACHINE, ledger.ROOT.name, "ledger.example.org")
+        await ledger.start(self.ledger)
+
+    async def _start_mailgate(
+        self, number: int, cast: Mapping[str, tuple[Mta, Role]], together: Together | None
+    ) -> None:
         speak = {domain: cast[name][0].speaks for domain, name in SITE_DOMAINS.items() if name in cast}
         gateway = Mailgate(self._nursery, self.network, number, self._folder)
-        gateway.configure(configuration(self.network, number, speak))
+        gateway.configure(configuration(self.network, number, speak, together))
         await gateway.start()
         self.gateways[number] = gateway
 
     async def _start_server(self, name: str, mta: Mta, role: Role) -> None:
-        host = name if role is Role.GATEWAY else "mail1"
+        host = name if role in (Role.GATEWAY, Role.HANDOVER) else "mail1"
         node = await self._node(name, mta.root.name, f"{host}.{DOMAINS.get(name, 'example.org')}")
         server = MailServer(node, mta, role)
         await server.start()
@@ -230,9 +239,14 @@ class Site:
         """What arrived of a message, at its recipients."""
         return [copy for to, copy in self.copies() if copy.message == message.name and to in message.recipients]
 
-    def bounces(self, machine: str) -> list[str]:
-        """The messages that a machine's users have been told of, that they could not be delivered."""
-        return [copy.message for copy in self._boxes[machine].look() if copy.bounce]
+    def bounces(self, machine: str) -> list[Copy]:
+        """What a machine's users have been told of messages that could not be delivered."""
+        return [copy for copy in self._boxes[machine].look() if copy.bounce]
+
+    def told(self) -> set[str]:
+        """Whom bounces have told of anything."""
+        boxes = [(name, box) for name, box in self._boxes.items() if name in DOMAINS]
+        return {f"{copy.user}@{DOMAINS[name]}" for name, box in boxes for copy in box.look() if copy.bounce}
 
     def missing(self, messages: Sequence[Message]) -> list[tuple[Message, str]]:
         """The messages that have not arrived, each with the recipient that lacks it."""
@@ -331,7 +345,7 @@ class Site:
         with trio.move_on_after(within):
             while not self.bounces(machine):  # noqa: ASYNC110 - other programs tell us nothing
                 await trio.sleep(LOOK)
-        told = self.bounces(machine)
+        told = [copy.message for copy in self.bounces(machine)]
         self.expect(told == [message.name], f"{machine} was told of {told}, and not once of {message.name}")
 
     async def expect_queued(self, machine: str, messages: int) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from lab.account import LATE, NEAR, Account, account
-from lab.gateway import Told
+from lab.account import LATE, NEAR, WAITS, Account, account
+from lab.gateway import LAPSE, Told
 from lab.mailbox import Copy
 from lab.wire import Asked, Transaction
 
@@ -73,6 +73,8 @@ def test_taken_twice_by_a_server_without_mailboxes_is_a_duplicate() -> None:
 
 # A second copy: what the log of gw1 says, when which gateway crashed, and the kind that explains it
 
+LAPSED = ("gw1", Told("", ANN, begun=101, ended=101, kind=LAPSE, untold=False))
+
 UNTOLD_LINE = Told("A1", ANN, begun=0, ended=105, kind="delivered", untold=True)
 
 Logged = tuple[list[tuple[str, Told]], list[tuple[str, float]], str]
@@ -87,6 +89,7 @@ EXPLAINED: dict[str, Logged] = {
     "crashed, of several times": ([], [("gw1", 50), ("gw1", 101)], "crashed over"),
     "the log is ahead": (changed(begun=100 + NEAR, ended=103), [], "unknown"),
     "the log is behind": (changed(begun=97, ended=100 - NEAR), [], "unknown"),
+    "not put into the ledger": ([LAPSED], [], "not in the shared ledger"),
     "unknown, and another one told": ([*changed(kind="deferred", recipient=BOB), *changed()], [], "unknown"),
 }
 
@@ -115,6 +118,10 @@ UNEXPLAINED: dict[str, tuple[list[tuple[str, Told]], list[tuple[str, float]]]] =
     "untold by another gateway": ([("gw2", UNTOLD_LINE)], []),
     "untold in another session": (changed(kind="delivered", untold=True, session="A2"), []),
     "another gateway crashed": ([], [("gw3", 101)]),
+    "another one not put into the ledger": ([("gw1", dataclasses.replace(LAPSED[1], recipient=BOB))], []),
+    "another gateway's not put into the ledger": ([("gw3", LAPSED[1])], []),
+    "one before it not put into the ledger": ([("gw1", dataclasses.replace(LAPSED[1], ended=99.9 - NEAR))], []),
+    "one long after it not put into the ledger": ([("gw1", dataclasses.replace(LAPSED[1], ended=101 + WAITS))], []),
     "crashed before it": ([], [("gw1", 99.9 - NEAR)]),
     "crashed, but it had been heard": (changed(kind="delivered"), [("gw1", 101.5)]),
 }
@@ -219,6 +226,19 @@ def test_useless_transfers(transfer: Transaction, why: str | None) -> None:
 
 def test_what_went_to_a_server_without_mailboxes_is_not_useless() -> None:
     assert account([], [], {("m1", ANN): [100.0]}, [], [], [TRANSFER]).useless == ()
+
+
+def test_what_a_server_with_a_queue_sends_back_is_not_useless() -> None:
+    assert account([], [], {}, [], [], [TRANSFER], {("m1", ANN)}).useless == ()
+
+
+def test_a_bounce_that_arrived_is_not_useless() -> None:
+    bounce = dataclasses.replace(TRANSFER, message=None, sender="")
+    assert account([], [], {}, [], [], [bounce], {("", ANN)}).useless == ()
+
+
+def test_that_one_is_sent_back_excuses_no_other() -> None:
+    assert len(account([], [], {}, [], [], [TRANSFER], {("m2", ANN), ("m1", BOB), ("", ANN)}).useless) == 1
 
 
 def test_a_transfer_without_a_body_counts_for_nothing() -> None:

@@ -10,17 +10,20 @@ from pathlib import Path
 import pytest
 import trio
 
-from lab.gateway import BINDS, Mailgate, Told, configuration
+from lab.gateway import BINDS, LAPSE, Mailgate, Together, Told, configuration
 from lab.network import Network
-from lab.topology import DNS, Topology
+from lab.topology import DNS, SITE_DOMAINS, Topology
 from mailgate import config, logs
 from mailgate.network import TcpAddress
 from mailgate.protocol.reply import Reply
 from mailgate.relay.outcome import Kind, Outcome
+from mailgate.relay.settings import SeveralNextHops
 
 ONE, TWO = Topology.ONE_SITE, Topology.TWO_SITES
 
 BOTH_SERVERS = {"example.org": "smtp", "example.net": "lmtp"}
+
+SITE = dict.fromkeys(SITE_DOMAINS, "smtp")
 
 OUTSIDE = {
     (ONE, 1): {"isp-a": "192.0.2.10", "isp-b": "198.51.100.10"},
@@ -98,6 +101,27 @@ def test_from_outside_mail_goes_to_the_sites_servers_only(topology: Topology, nu
 
 
 @EACH
+def test_in_a_transaction_there_is_one_next_hop_by_default(topology: Topology, number: int) -> None:
+    found = configured(topology, number)
+    assert {one.several_next_hops for one in found.settings.listeners} == {SeveralNextHops.APART}
+    assert found.ledger_url is None
+
+
+@EACH
+@pytest.mark.parametrize("handover", [True, False])
+def test_together(topology: Topology, number: int, handover: bool) -> None:
+    """All three of the site's domains are served in one transaction, only from outside."""
+    text = configuration(Network(1, topology), number, SITE, Together(patience=4, handover=handover))
+    found = config.parse(text)
+    outside = [one for one in found.settings.listeners if one.several_next_hops is SeveralNextHops.TOGETHER]
+    assert [one.name for one in outside] == ["from-outside"]
+    assert len(outside[0].routes) == 3
+    assert (str(outside[0].handover) if outside[0].handover else None) == ("10.0.1.30:25" if handover else None)
+    assert found.ledger_url == "redis://10.0.1.31"
+    assert found.settings.timeouts.patience == 4
+
+
+@EACH
 def test_from_inside_mail_goes_by_mx_over_every_backbone(topology: Topology, number: int) -> None:
     inside = [one for one in configured(topology, number).settings.listeners if one.clients is not None]
     assert [[str(network) for network in one.clients or ()] for one in inside] == [["10.0.0.0/8"]] * 2
@@ -152,6 +176,11 @@ LINES: dict[str, tuple[str, list[Told]]] = {
     ),
     "untold none": (line("delivered", outcomes=[DELIVERED], seconds=1.5, untold=0), [told(ANN, "delivered")]),
     "committing": (line("committing", to=[ANN], bytes=9, paths=["x"]), []),
+    "not put into the shared ledger": (
+        line("possible_duplicate", to=[ANN]),
+        [Told("", ANN, ENDED, ENDED, LAPSE, untold=False)],
+    ),
+    "handing over": (line("handing_over", host="10.0.1.30:25", outcomes=[DEFERRED]), []),
     "abandoned": (line("abandoned", why="the client left", to=[ANN], seconds=1.5), []),
     "listening": (line("listening", address="10.0.0.1:24"), []),
     "nothing": ("", []),

@@ -107,6 +107,37 @@ def test_no_bounce(message: bytes, tmp_path: Path) -> None:
     assert copy is None or not copy.bounce
 
 
+REPORT = b"From: mailer-daemon\n\nSorry.\n\n%s\n--part\n\nX-Lab-Message: m1\n\n--part--\n"
+
+OF_BOB = {
+    "Postfix": b"Reporting-MTA: dns; a\n\nFinal-Recipient: rfc822; bob@b\nOriginal-Recipient: x\nAction: failed\n",
+    "Exim": b"Reporting-MTA: dns; a\n\nAction: failed\nFinal-Recipient: rfc822;bob@b\nStatus: 5.0.0\n",
+    "sendmail": b"Reporting-MTA: dns; a\n\nFinal-Recipient: RFC822; bob@b\nAction: failed\nStatus: 4.3.0\n",
+}
+OF_ANN = b"Final-Recipient: rfc822; ann@b\nAction: %s\n"
+
+FAILED: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    **{name: (text, ("bob@b",)) for name, text in OF_BOB.items()},
+    "two": (b"\n".join((OF_BOB["Postfix"], OF_ANN % b"failed")), ("bob@b", "ann@b")),
+    "one that is only late": (b"\n".join((OF_BOB["Exim"], OF_ANN % b"delayed")), ("bob@b",)),
+    "no report": (b"", ()),
+}
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize(("report", "failed"), FAILED.values(), ids=FAILED)
+def test_whom_a_bounce_is_about(report: bytes, failed: tuple[str, ...], ending: bytes, tmp_path: Path) -> None:
+    copy = looked(tmp_path, (REPORT % report).replace(b"\n", ending))
+    assert copy is not None
+    assert copy.failed == failed
+
+
+def test_a_message_tells_of_nobody(tmp_path: Path) -> None:
+    copy = looked(tmp_path, PLAIN + OF_BOB["Exim"])
+    assert copy is not None
+    assert copy.failed == ()
+
+
 NOT_OURS = {
     "empty": b"",
     "no such line": b"From: ann@gamma.example\n\ntext\n",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from lab import conventional, inbound, outbound, results, trouble  # noqa: F401 - scenarios register
+from lab import conventional, inbound, outbound, results, together, trouble  # noqa: F401 - scenarios register
 from lab.account import Account
 from lab.run import Result
 from lab.scenario import Case, cases
@@ -69,7 +69,7 @@ def row(result: Result) -> dict[str, str]:
 def test_one_row_for_each_case() -> None:
     done = [passed(one.name) for one in cases()]
     rows = Counter((each[0], each[1], each[2]) for table in tables(paged(*done)) for each in table[1:])
-    assert rows == Counter((one.mta.name, one.topology.value, one.scenario.way.value) for one in cases())
+    assert rows == Counter((one.mta.title, one.topology.value, one.scenario.way.value) for one in cases())
 
 
 def test_one_table_for_each_name_of_a_scenario() -> None:
@@ -127,6 +127,13 @@ def test_notes_below_the_table(result: Result, note: str) -> None:
 def test_the_server_whose_sending_it_is_about_orders_the_rows() -> None:
     (_, *rows) = tables(paged(passed(POSTFIX), passed(EXIM)))[0]
     assert [each[0] for each in rows] == ["Exim", "Postfix"]
+
+
+def test_a_server_that_a_scenario_has_twice_is_told_with_its_difference() -> None:
+    names = [f"together-rejected/{key}/1b/mailgate" for key in ("exim-without-prdr", "exim")]
+    page = paged(*(passed(name, remarks=("so",)) for name in names))
+    assert [each[0] for each in tables(page)[0][1:]] == ["Exim", "Exim without PRDR"]
+    assert "- Exim without PRDR, 1b, mailgate: so" in page.splitlines()
 
 
 def test_ways_of_one_scenario_share_a_table_and_each_has_its_prose() -> None:

@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 
-from lab import conventional, inbound, outbound, trouble  # noqa: F401 - scenarios register
+from lab import conventional, inbound, outbound, together, trouble  # noqa: F401 - scenarios register
 from lab.mta import Mta, Role
-from lab.mtas import DOVECOT, EXIM, OPENSMTPD, POSTFIX, ROOTS, SENDMAIL
+from lab.mtas import DOVECOT, EXIM, EXIM_WITHOUT_PRDR, OPENSMTPD, POSTFIX, ROOTS, SENDMAIL
 from lab.scenario import SCENARIOS, SENDERS, Scenario, cases
-from lab.site import SITE_DOMAINS, Way
-from lab.topology import machines
+from lab.site import Way
+from lab.topology import SITE_DOMAINS, machines
 
 FIVE = {mta.name: mta for mta in (POSTFIX, EXIM, SENDMAIL, OPENSMTPD, DOVECOT)}
 
@@ -26,6 +26,10 @@ EACH_CONVENTIONAL = pytest.mark.parametrize(
     [scenario for scenario in SCENARIOS if scenario.way is not Way.MAILGATE],
     ids=lambda scenario: f"{scenario.name}-{scenario.way.name}",
 )
+
+TOGETHER = [one for one in SCENARIOS if one.group == "together"]
+
+INSIDE_ROLES = (Role.INSIDE, Role.MOODY, Role.FULL, Role.FULL_FOR_NOW, Role.PLAIN)
 
 FROM_OUTSIDE = [one for one in WITH_MAILGATE if one.group == "inbound"]
 
@@ -75,7 +79,7 @@ def test_there_are_scenarios_of_each_way(way: Way) -> None:
     assert any(scenario.way is way for scenario in SCENARIOS)
 
 
-@pytest.mark.parametrize("group", ["inbound", "outbound", "trouble"])
+@pytest.mark.parametrize("group", ["inbound", "outbound", "together", "trouble"])
 def test_there_are_scenarios_of_each_group(group: str) -> None:
     assert any(scenario.group == group for scenario in WITH_MAILGATE)
 
@@ -148,7 +152,26 @@ def test_everybody_has_the_role(scenario: Scenario) -> None:
 def test_those_inside_play_inside_roles(scenario: Scenario) -> None:
     for mta in scenario.mtas:
         for machine, (_, role) in scenario.cast(mta).items():
-            assert (role in (Role.INSIDE, Role.PLAIN)) == (machine in SITE_DOMAINS.values())
+            assert (role in INSIDE_ROLES) == (machine in SITE_DOMAINS.values())
+
+
+@EACH
+def test_there_is_a_queue_to_hand_over_to_where_gateways_do(scenario: Scenario) -> None:
+    wanted = scenario.together is not None and scenario.together.handover
+    for mta in scenario.mtas:
+        assert {name for name, (_, role) in scenario.cast(mta).items() if role is Role.HANDOVER} == (
+            {"handover"} if wanted else set()
+        )
+
+
+@pytest.mark.parametrize("scenario", TOGETHER, ids=lambda scenario: scenario.name)
+def test_only_with_and_without_prdr_all_ways_of_several_next_hops_are_seen(scenario: Scenario) -> None:
+    assert scenario.together is not None
+    assert {mta.prdr for mta in scenario.mtas if mta.root is EXIM.root} == {True, False}
+
+
+PASSERS = ("sender", "mail1", "handover")
+"""machines whose servers pass mail on"""
 
 
 @EACH
@@ -156,7 +179,7 @@ def test_a_server_does_not_receive_from_itself(scenario: Scenario) -> None:
     """In one with mail both ways it is at both ends, and others receive."""
     for mta in scenario.mtas:
         cast = scenario.cast(mta)
-        receivers = [player for machine, (player, _) in cast.items() if machine not in ("sender", "mail1")]
+        receivers = [player for machine, (player, _) in cast.items() if machine not in PASSERS]
         if about(scenario, mta) == "sender" and cast["mail1"][0] is not mta:
             receivers.append(cast["mail1"][0])
         assert mta not in receivers
@@ -168,10 +191,10 @@ def test_gateways_that_store_and_forward_speak_smtp_only(scenario: Scenario) -> 
     assert {player.speaks for player in players} == {"smtp"}
 
 
-ROLES = [(mta, role) for mta in FIVE.values() for role in mta.roles]
+ROLES = [(mta, role) for mta in (*FIVE.values(), EXIM_WITHOUT_PRDR) for role in mta.roles]
 
 
-@pytest.mark.parametrize(("mta", "role"), ROLES, ids=[f"{mta.name}-{role.value}" for mta, role in ROLES])
+@pytest.mark.parametrize(("mta", "role"), ROLES, ids=[f"{mta.key}-{role.value}" for mta, role in ROLES])
 def test_the_files_of_a_role_are_there(mta: Mta, role: Role) -> None:
     assert [file.source for file in mta.roles[role] if not file.source.is_file()] == []
 

@@ -10,7 +10,18 @@ import dns.rdatatype
 import dns.zone
 import pytest
 
-from lab.topology import CROWD, DOMAINS, Machine, Topology, crowd_address, inside_link, machines, networks, zone
+from lab.topology import (
+    CROWD,
+    DOMAINS,
+    SITE_DOMAINS,
+    Machine,
+    Topology,
+    crowd_address,
+    inside_link,
+    machines,
+    networks,
+    zone,
+)
 
 BOTH = pytest.mark.parametrize("topology", Topology, ids=lambda topology: topology.value)
 
@@ -133,7 +144,7 @@ def address(topology: Topology, host: str) -> str:
 
 
 @BOTH
-@pytest.mark.parametrize("domain", ["example.org", "example.net"])
+@pytest.mark.parametrize("domain", SITE_DOMAINS)
 def test_the_sites_mx_order(topology: Topology, domain: str) -> None:
     assert mail_hosts(topology, domain) == [f"{host}.example.org." for host in MX[topology]]
 

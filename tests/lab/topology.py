@@ -9,7 +9,7 @@
                    gw1    (1a: each on both)    gw2
         inside -----+---------------------------+-----------
                              core
-        servers -------------+------------- (mail1, mail2)
+        servers -------------+------------- (mail1, mail2, mail3, handover, ledger)
 
 Everybody also has a leg in `names`, where the DNS server is: a cut link cuts mail, and nothing else.
 """
@@ -80,10 +80,18 @@ _ON_INTERNET = ("sender", "alpha", "beta", "crowd")
 _CROWD = 100
 """The machine `crowd` has as many addresses, from 203.0.113.100 on: destinations by the dozen."""
 
-DOMAINS = {"mail1": "example.org", "mail2": "example.net", "sender": "gamma.example"} | {
-    name: f"{name}.example" for name in ("alpha", "beta")
+SITE_DOMAINS = {"example.org": "mail1", "example.net": "mail2", "example.com": "mail3"}
+"""the site's, and which machine is the mail server of each"""
+
+DOMAINS = {name: domain for domain, name in SITE_DOMAINS.items()} | {
+    "sender": "gamma.example",
+    "alpha": "alpha.example",
+    "beta": "beta.example",
 }
 """which machine is the mail server of which domain"""
+
+_SERVERS = {"mail1": 25, "mail2": 26, "mail3": 27, "handover": 30, "ledger": 31}
+"""the machines beside the core, and the last octets of their addresses"""
 
 CROWD = tuple(f"d{number}.example" for number in range(_CROWD))
 """domains whose server is `crowd`, each at an address of its own"""
@@ -97,7 +105,7 @@ def machines(topology: Topology) -> tuple[Machine, ...]:
         *(_on_internet(number, name) for number, name in enumerate(_ON_INTERNET)),
         _core(topology),
         *(_gateway(topology, number) for number in (1, 2)),
-        *(_server(number) for number in (1, 2)),
+        *(_server(name, last) for name, last in _SERVERS.items()),
         Machine("ns", (Leg("names", f"{DNS}/24"),)),
     )
 
@@ -132,7 +140,7 @@ def _records(topology: Topology) -> Iterator[str]:
         if here[gateway].on(isp):
             yield f"{host}.example.org. A {here[gateway].ip(isp)}"
     for number in (1, 2):
-        for domain in ("example.org", "example.net"):
+        for domain in SITE_DOMAINS:
             yield f"gw{number}.{domain}. A {here[f'gw{number}'].ip(inside_link(topology, number))}"
     for name, domain in DOMAINS.items():
         inside = here[name].on("servers")
@@ -188,6 +196,6 @@ def _gateway(topology: Topology, number: int) -> Machine:
     return Machine(f"gw{number}", (*outer, inner, Leg("names", f"10.53.0.{number}/24")), tuple(setup))
 
 
-def _server(number: int) -> Machine:
-    legs = (Leg("servers", f"10.0.1.{24 + number}/24"), Leg("names", f"10.53.0.{124 + number}/24"))
-    return Machine(f"mail{number}", legs, ("route add default via 10.0.1.254",))
+def _server(name: str, last: int) -> Machine:
+    legs = (Leg("servers", f"10.0.1.{last}/24"), Leg("names", f"10.53.0.{100 + last}/24"))
+    return Machine(name, legs, ("route add default via 10.0.1.254",))
