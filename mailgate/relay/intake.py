@@ -56,7 +56,6 @@ class Intake:
         several = SeveralNextHops.TOGETHER if envelope.per_recipient else listener.several_next_hops
         self._apart = Apart() if several is SeveralNextHops.APART else None
         self._offered = 0
-        self._put_off: list[Mailbox] = []  # in this transaction
         self._last: dict[NextHop, Delivery] = {}  # of each next hop
         self._nursery: trio.Nursery | None = None
         self._grouping: Grouping | None = None
@@ -66,6 +65,8 @@ class Intake:
         """in the order of their first recipients"""
         self.given_up: Reply | None = None
         """why nobody is to have the message any more"""
+        self.put_off: list[Mailbox] = []
+        """who has had to let the others go first"""
         self.others_wait = False
         """recipients were told to come in another transaction"""
 
@@ -110,7 +111,7 @@ class Intake:
         elif route is None:
             self._tell(recipient, NOT_RELAYED)
         elif put_off:
-            self._put_off.append(mailbox)
+            self.put_off.append(mailbox)
             self._tell(recipient, PUT_OFF)
         else:
             assert self._grouping is not None
@@ -120,7 +121,7 @@ class Intake:
         """It has kept others waiting, and was not put off since. (Where each has its own reply nobody waits.)"""
         if self._envelope.per_recipient or self.given_up is not None:
             return False
-        return mailbox in self._put_off or await self._shared.recall.is_put_off(self._envelope.reverse_path, mailbox)
+        return mailbox in self.put_off or await self._shared.recall.is_put_off(self._envelope.reverse_path, mailbox)
 
     def _place(self, deliveries: trio.Nursery, recipient: Recipient, hop: NextHop, failure: Failure | None) -> None:
         """Give a recipient to the delivery of its next hop. With a failure there is no telling which one that is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mailgate.protocol.command import ReversePath
+from mailgate.protocol.command import Mailbox, ReversePath
 from mailgate.relay.envelope import Recipient
 from mailgate.relay.ledger import Digest
 from mailgate.relay.outcome import DELIVERED_BEFORE
@@ -46,14 +46,16 @@ class Retry:
         """The entries of those who have the message, but for those made already."""
         return [self._delivered(one) for one in recipients if one.delivered and one not in self._left]
 
-    async def put_off(self, accepted: Sequence[Recipient], *, others_wait: bool) -> None:
+    async def put_off(self, accepted: Sequence[Recipient], before: Sequence[Mailbox], *, others_wait: bool) -> None:
         """After a failure: who has failed lets the others go first, once, if there are any. Takes a second at most.
 
-        `others_wait`: some were told to come in another transaction.
+        `before`: who was put off in this transaction. If it was in vain they are again: otherwise two that fail would
+        take turns, and a third one would never have its own. `others_wait`: some have to come in another transaction.
         """
-        failed = [one for one in accepted if not one.delivered and one.outcome != KEPT_BACK]
-        if others_wait or len(failed) < len(accepted):
-            await self._recall.put_off(self._sender, [one.mailbox for one in failed])
+        failed = [one.mailbox for one in accepted if not one.delivered and one.outcome != KEPT_BACK]
+        in_vain = [] if any(one.delivered for one in accepted) else before
+        if failed and (others_wait or len(failed) < len(accepted)):
+            await self._recall.put_off(self._sender, list(dict.fromkeys([*failed, *in_vain])))
 
     def _delivered(self, recipient: Recipient) -> Delivered:
         before = recipient.outcome is DELIVERED_BEFORE

@@ -298,7 +298,9 @@ class Transaction:
             await self._progress.wait()
 
     async def _put_off_failed(self) -> None:
-        await self._retry.put_off(self._intake.accepted, others_wait=self._intake.others_wait)
+        intake = self._intake
+        if intake.given_up != outcome.STOPPED:  # that is no next hop's failure
+            await self._retry.put_off(intake.accepted, intake.put_off, others_wait=intake.others_wait)
 
     # Reports
 

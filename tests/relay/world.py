@@ -12,10 +12,13 @@
 
 A hop NAME is a route for `NAME.example`, and its scripts are its hosts NAME1, NAME2 … in order of preference. On
 leaving, the gateway is drained, and nothing may be left of it: no connection, no task, no file.
+
+`World(…, gateways=2)` has two of them before the same next hops; `world.client(gateway=1)` goes to the second.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
@@ -33,7 +36,18 @@ from mailgate.gateway import Gateway
 from mailgate.network import Address, Answer, HostName, TcpAddress
 from mailgate.protocol.framing import BareNewline
 from mailgate.protocol.reply import Role
-from mailgate.relay.settings import Backbone, Host, IPNetwork, Limits, Listener, Route, Settings, Timeouts
+from mailgate.relay.settings import (
+    Backbone,
+    Host,
+    IPNetwork,
+    Limits,
+    Listener,
+    Route,
+    Settings,
+    SeveralNextHops,
+    Timeouts,
+)
+from mailgate.store import Store
 from mailgate.testing import BoundedStream, Dialog, MemoryNetwork, Script, ScriptedMTA, bounded_stream_pair
 
 Speaks = Literal["smtp", "lmtp"]
@@ -41,6 +55,9 @@ BOTH: tuple[Speaks, Speaks] = ("smtp", "lmtp")
 
 CLIENT = TcpAddress("192.0.2.1", 4025)
 """where clients come from unless a test says otherwise"""
+
+HANDOVER = TcpAddress("10.1.0.1", 25)
+"""where the inside MTA is that takes what is handed over, if a test has one"""
 
 CONTENT = b"Subject: test\r\n\r\nhello\r\n.dot\r\n"
 """what `transact` sends unless a test says otherwise, without dot-stuffing"""
@@ -60,8 +77,12 @@ LOST = "451 4.4.2 The next hop was lost, try later or elsewhere"
 UNKNOWN = "451 4.4.2 The next hop did not confirm the message, try again"
 NOT_FOUND = "451 4.4.3 The next hop could not be looked up, try later or elsewhere"
 TOO_LATE = "451 4.4.7 The next hop took too long, try later or elsewhere"
+NOT_ALL = "451 4.3.0 Not all recipients have the message, try again"
+NOT_ALL_WILLING = "451 4.5.3 Not all recipients take the message, try again: then each hears its own answer"
+DELIVERED_ALREADY = "250 2.0.0 Delivered already"
 NOBODY_NOW = "451 4.3.0 No next hop takes the message now, try later or elsewhere"
 ANOTHER_HOP = "452 4.5.3 Goes to another next hop, send it in another transaction"
+PUT_OFF = "452 4.5.3 Has kept others waiting, send it in another transaction"
 FULL = "452 4.5.3 Too many recipients for this next hop, send the rest in another transaction"
 NO_ROUTE = "550 5.7.1 This domain is not served here, relaying denied"
 TOO_BIG = "552 5.3.4 Message exceeds the size limit"
@@ -108,7 +129,7 @@ class Told:
 
 
 class World:
-    """One gateway, its next hops and its clients. The nursery is the test's, and ends with the world."""
+    """A gateway, or several, its next hops and its clients. The nursery is the test's, and ends with the world."""
 
     def __init__(
         self,
@@ -120,13 +141,23 @@ class World:
         bare_newline: BareNewline = BareNewline.REPAIR,
         clients: tuple[IPNetwork, ...] | None = None,
         capacity: int = 65_536,
+        several_next_hops: SeveralNextHops = SeveralNextHops.APART,
+        handover: Script | None = None,
+        ledger: bool = True,
+        store: Store | None = None,
+        gateways: int = 1,
     ) -> None:
-        """`capacity`: bytes buffered per direction of a connection to a next hop."""
+        """`capacity`: bytes buffered per direction of a connection to a next hop.
+
+        `several_next_hops` and `handover` are the listeners'; the inside MTA that follows that script is
+        `mta("handover")`. `store`: what the gateways share besides their next hops.
+        """
         self.nursery = nursery
         self.network = MemoryNetwork(nursery, capacity=capacity)
         self.mtas: dict[str, ScriptedMTA] = {}
         self.captured = LogCapture()
         routes = tuple(self._route(number, hop) for number, hop in enumerate(hops))
+        handed_to = None if handover is None else self._serve_mta("handover", "smtp", handover, HANDOVER)
         self.listeners: dict[Speaks, Listener] = {
             role.value: Listener(
                 name=role.value,
@@ -134,6 +165,8 @@ class World:
                 routes=routes,
                 clients=clients,
                 bare_newline=bare_newline,
+                several_next_hops=several_next_hops,
+                handover=handed_to,
             )
             for role in Role
         }
@@ -143,13 +176,23 @@ class World:
             postmaster=postmaster,
             timeouts=timeouts or Timeouts(),
             limits=limits or Limits(),
+            ledger=ledger,
         )
         logger = structlog.wrap_logger(
             None,
             processors=[self.captured],
             wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         )
-        self.gateway = Gateway(self.settings, self.network, cast(FilteringBoundLogger, logger.bind()))
+        self.gateways = tuple(
+            Gateway(
+                dataclasses.replace(self.settings, hostname=name),
+                self.network,
+                cast(FilteringBoundLogger, logger.bind()),
+                store,
+            )
+            for name in ("gw.example", *(f"gw{number}.example" for number in range(2, gateways + 1)))
+        )
+        self.gateway = self.gateways[0]
         self.clients: list[Client] = []
         self.bugs_expected = False
         """the test makes mailgate's own code fail: `session_failed` and `delivery_failed` are no failure of the test"""
@@ -159,8 +202,7 @@ class World:
         hosts: list[Host] = []
         for place, script in enumerate(hop.scripts, 1):
             name, address = f"{hop.name}{place}", TcpAddress(f"10.0.{number}.{place}", 25)
-            self.mtas[name] = ScriptedMTA(name, hop.speaks, script)
-            self.network.serve(address, self.mtas[name].handle)
+            self._serve_mta(name, hop.speaks, script, address)
             if hop.names:
                 hosts.append(HostName(hop.names[place - 1], 25))
                 self.network.records[hop.names[place - 1], "A"] = Answer((address.ip,), 60)
@@ -181,6 +223,11 @@ class World:
             group_domains=hop.group_domains,
         )
 
+    def _serve_mta(self, name: str, speaks: Speaks, script: Script, address: TcpAddress) -> TcpAddress:
+        self.mtas[name] = ScriptedMTA(name, speaks, script)
+        self.network.serve(address, self.mtas[name].handle)
+        return address
+
     # What a test uses
 
     async def client(
@@ -191,21 +238,24 @@ class World:
         pair: tuple[trio.abc.Stream, trio.abc.Stream] | None = None,
         peer: Address = CLIENT,
         greeted: bool = True,
+        gateway: int = 0,
     ) -> Client:
         """A connected client that has said EHLO or LHLO, or, if not `greeted`, has not even read the greeting.
 
-        `pair` (the client's end, ours) in place of a bounded pair of that capacity.
+        `pair` (the client's end, ours) in place of a bounded pair of that capacity. `gateway`: which one, from 0.
         """
-        client = self._connect(speaks, pair or bounded_stream_pair(capacity), peer)
+        client = self._connect(speaks, pair or bounded_stream_pair(capacity), peer, self.gateways[gateway])
         if greeted:
             await client.hello()
         return client
 
-    def _connect(self, speaks: Speaks, pair: tuple[trio.abc.Stream, trio.abc.Stream], peer: Address) -> Client:
+    def _connect(
+        self, speaks: Speaks, pair: tuple[trio.abc.Stream, trio.abc.Stream], peer: Address, gateway: Gateway
+    ) -> Client:
         near, far = pair
-        client = Client(self, near, far, speaks)
+        client = Client(self, near, far, speaks, gateway.settings.hostname)
         self.clients.append(client)
-        self.nursery.start_soon(self._serve, self.listeners[speaks], far, peer, client)
+        self.nursery.start_soon(self._serve, gateway, self.listeners[speaks], far, peer, client)
         return client
 
     def mta(self, name: str) -> ScriptedMTA:
@@ -237,7 +287,8 @@ class World:
     async def __aenter__(self) -> World:
         self._descriptors = _descriptors()
         self.nursery.cancel_scope.deadline = trio.current_time() + FOREVER
-        await self.nursery.start(self.gateway.run)
+        for gateway in self.gateways:
+            await self.nursery.start(gateway.run)
         return self
 
     def __aexit__(
@@ -248,7 +299,8 @@ class World:
     async def _succeeded(self) -> None:
         self.nursery.cancel_scope.deadline = math.inf
         with trio.fail_after(FOREVER):
-            await self.gateway.drain()
+            for gateway in self.gateways:
+                await gateway.drain()
         await trio.sleep(self.settings.timeouts.quit + 1)  # longer than any goodbye
         self._check_nothing_left()
         self.nursery.cancel_scope.cancel()
@@ -258,8 +310,10 @@ class World:
             raise AssertionError("the test hung; the last events: " + "; ".join(map(str, self.log[-5:]))) from error
         self.nursery.cancel_scope.cancel()
 
-    async def _serve(self, listener: Listener, stream: trio.abc.Stream, peer: Address, client: Client) -> None:
-        await self.gateway.serve(listener, stream, peer)
+    async def _serve(
+        self, gateway: Gateway, listener: Listener, stream: trio.abc.Stream, peer: Address, client: Client
+    ) -> None:
+        await gateway.serve(listener, stream, peer)
         client.ended.set()
 
     def _check_nothing_left(self) -> None:
@@ -276,7 +330,15 @@ class World:
 class Client:
     """A client of the gateway."""
 
-    def __init__(self, world: World, near: trio.abc.Stream, far: trio.abc.Stream, speaks: Speaks) -> None:
+    def __init__(
+        self,
+        world: World,
+        near: trio.abc.Stream,
+        far: trio.abc.Stream,
+        speaks: Speaks,
+        gateway: str = "gw.example",
+    ) -> None:
+        """`gateway`: its hostname."""
         self.stream = near
         self.far = far
         """the gateway's end"""
@@ -285,6 +347,7 @@ class Client:
         """the gateway has served it to its end"""
         self.dialog = Dialog(near, patience=1000)
         self._world = world
+        self._gateway = gateway
 
     async def play(self, script: str) -> list[str]:
         """Play a piece of a dialog (see mailgate.testing.Dialog.play); returns the gateway's lines."""
@@ -295,7 +358,7 @@ class Client:
         verb = "LHLO" if self.speaks == "lmtp" else "EHLO"
         await self.play(f"S: 220 ...\nC: {verb} {name}")
         first, *keywords = (await self.reply()).split("\n")
-        assert first == "250-gw.example"
+        assert first == f"250-{self._gateway}"
         return [keyword[4:] for keyword in keywords]
 
     async def reply(self) -> str:
