@@ -18,6 +18,7 @@ from mailgate.config import Bind, Config
 from mailgate.gateway import Gateway
 from mailgate.network import Incoming, Network
 from mailgate.relay.ledger import Remembered
+from mailgate.store import StoreUnreachable
 
 if TYPE_CHECKING:
     from mailgate.store_redis import RedisStore
@@ -70,6 +71,7 @@ async def serve(config: Config, network: Network, log: FilteringBoundLogger) -> 
             async with trio.open_nursery() as watching:  # ends by being cancelled
                 if store is not None:
                     await watching.start(store.run)
+                    await _look_for(store, log)
                 if asked is not None:
                     watching.start_soon(control.serve, asked, gateway.status, log)
                 with everything:
@@ -107,6 +109,14 @@ async def _listen_for_status(
     await closing.enter_async_context(incoming)
     log.info("control_socket", address=incoming.address)
     return incoming
+
+
+async def _look_for(store: RedisStore, log: FilteringBoundLogger) -> None:
+    """Whoever has just configured it is to hear now, and not with the first message, if it cannot be reached."""
+    try:
+        await store.take(())  # nothing: that asks only whether there is a connection
+    except StoreUnreachable as error:
+        log.warning("store_unreachable", why=str(error))
 
 
 def _shared_store(config: Config) -> RedisStore | None:

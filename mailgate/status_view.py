@@ -244,7 +244,7 @@ def _ledger(ledger: LedgerStatus) -> Text | None:
         told.append(f", {ledger.unasked:,} unasked", style=_DOUBT_STYLE)
     if ledger.shared != "none":
         shared = escaped(ledger.shared)
-        told = Text.assemble((f"shared, {shared}", _GONE_STYLE if shared != "reachable" else ""), ": ", told)
+        told = Text.assemble((f"shared, {shared}", _GONE_STYLE if shared == "unreachable" else ""), ": ", told)
     return told
 
 

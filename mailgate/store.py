@@ -25,5 +25,7 @@ class Store(Protocol):
         ...
 
     async def take(self, marks: Sequence[str]) -> tuple[bool, ...]:
-        """Take each mark away; whether it was there. Of several who take one, one finds it. Raises StoreUnreachable."""
+        """Take each mark away; whether it was there. Of several who take one, one finds it. Raises StoreUnreachable,
+        also if no mark is named.
+        """
         ...

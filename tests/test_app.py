@@ -25,6 +25,7 @@ from mailgate import app, ledger_file, logs
 from mailgate.config import Config, parse
 from mailgate.network import TcpAddress
 from mailgate.relay.ledger import Remembered
+from mailgate.store import StoreUnreachable
 from mailgate.testing import Delay, Dialog, MemoryNetwork, Script, ScriptedMTA, Silence
 
 SMTP, LMTP = TcpAddress("127.0.0.1", 2525), TcpAddress("127.0.0.1", 2424)
@@ -500,6 +501,18 @@ async def test_a_shared_ledger_is_there_before_the_first_session_and_until_the_l
     await served.ended.wait()
     assert [event.partition(":")[0] for event in store.events] == ["runs", "put-off", "ledger", "ledger", "has ended"]
     assert "s3cret" not in str(served.lines())
+
+
+async def test_a_shared_ledger_that_cannot_be_reached_is_named_at_the_start(
+    nursery: trio.Nursery, autojump_clock: MockClock, stores: list[Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody(store: Store, marks: Sequence[str]) -> tuple[bool, ...]:
+        raise StoreUnreachable("connection refused")
+
+    monkeypatch.setattr(Store, "take", nobody)
+    served = await a_run(nursery, parse(f'{FILE}[ledger]\nurl = "redis://h"\n'))
+    [line] = [line for line in served.lines() if line["event"] == "store_unreachable"]
+    assert (line["level"], line["why"]) == ("warning", "connection refused")
 
 
 async def test_without_a_url_there_is_none(

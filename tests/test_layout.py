@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "control": ("relay", "network"),
     "status_view": ("control", "relay", "network", "text"),
     "ledger_file": ("relay",),
-    "app": ("gateway", "control", "ledger_file", "store_redis", "relay", "config", "network"),
+    "app": ("gateway", "control", "ledger_file", "store", "store_redis", "relay", "config", "network"),
     "testing": ("network",),
     "demo": ("gateway", "relay.settings", "protocol", "network", "testing", "logs", "text"),
     "cli": (

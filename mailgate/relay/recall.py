@@ -37,6 +37,8 @@ PATIENCE = 1.0
 LEFT_ALONE = 5.0
 """seconds for which a store that failed is not asked: not every message is to wait for it"""
 
+_SHARED = {None: "unknown", True: "reachable", False: "unreachable"}
+
 T = TypeVar("T")
 
 
@@ -76,7 +78,7 @@ class Recall:
         self._log = log
         self._ledger = Marks(LEDGER_ENTRIES, LEDGER_LIFE)
         self._put_off = Marks(PUT_OFF_ENTRIES, PUT_OFF_LIFE)
-        self._reachable = True
+        self._reachable: bool | None = None  # it was not asked yet
         self._alone_until = 0.0  # Trio's clock
         self._recorded = 0
         self._met = 0
@@ -181,21 +183,21 @@ class Recall:
                 self._answered()
                 return answer
         self._alone_until = trio.current_time() + LEFT_ALONE
-        if self._reachable:
+        if self._reachable is not False:
             self._reachable = False
             self._log.warning("store_unreachable", why=why)
         return silent
 
     def _answered(self) -> None:
-        if not self._reachable:
-            self._reachable = True
+        if self._reachable is False:
             self._log.info("store_back")
+        self._reachable = True
 
     # For the one who runs the gateway
 
     def status(self) -> LedgerStatus:
         """What is remembered, and what it was good for."""
-        shared = "none" if self._store is None else "reachable" if self._reachable else "unreachable"
+        shared = "none" if self._store is None else _SHARED[self._reachable]
         return LedgerStatus(
             enabled=self.enabled,
             shared=shared,

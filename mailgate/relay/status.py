@@ -65,8 +65,8 @@ class LedgerStatus:
 
     enabled: bool = False
     shared: str = "none"
-    """`reachable` or `unreachable`: the store that several gateways share, when it was last asked; `none`: there is no
-    such store"""
+    """`reachable`, `unreachable`: the store that several gateways share, when it was last asked; `unknown`: it was not
+    asked yet; `none`: there is no such store"""
     entries: int = 0
     """remembered by this gateway itself"""
     limit: int = 0
