@@ -17,10 +17,11 @@ from sim.checker import merge
 from sim.faults import POSSIBLE
 from sim.pool import Broken
 from sim.progress import shown
-from sim.records import History, Side, Summary
+from sim.records import History, Side
 from sim.report import Report
 from sim.run import CALM, simulate
 from sim.seeds import SIZES, summary_of
+from sim.summary import Summary
 
 GOAL = 6.0
 """milliseconds of CPU per delivery, of gateways, servers and network together"""

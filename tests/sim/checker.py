@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from sim.duplicates import duplicates, duplicates_are_explained
 from sim.evidence import Evidence
+from sim.exactness import exact
 from sim.expectations import Site, of_both_topologies
 from sim.liveness import mail_arrives_in_time
 from sim.promises_dots import (
@@ -23,7 +24,13 @@ from sim.promises_gateway import (
 )
 from sim.promises_outcomes import delivered_only_when_a_next_hop_took_it, lost, refused_only_by_its_own_next_hop
 from sim.promises_replies import every_reply_is_in_time, one_reply_per_recipient_in_order
-from sim.records import Finding, History, Kind, Summary
+from sim.promises_together import (
+    nothing_else_is_remembered,
+    one_dot_goes_first,
+    what_was_not_told_is_remembered,
+)
+from sim.records import History, Kind
+from sim.summary import Finding, Summary
 from sim.temper import poisoned
 
 Check = Callable[[Evidence], Iterator[Finding]]
@@ -35,6 +42,9 @@ CHECKS: tuple[Check, ...] = (
     only_complete_messages_are_committed,
     one_next_hop_takes_it,
     unknown_is_told_and_logged,
+    one_dot_goes_first,
+    what_was_not_told_is_remembered,
+    nothing_else_is_remembered,
     every_reply_is_in_time,
     nothing_is_left,
     no_open_relay,
@@ -68,7 +78,8 @@ def summarize(history: History, findings: Sequence[Finding], site: Site = _SITE)
     counted = Counter(finding.promise for finding in findings)
     honest = {message.id for message in history.messages.values() if not message.foreign}
     states = Counter(one.state for one in history.settled if one.message in honest)
-    missing = sum(1 for _ in lost(history))
+    evidence = Evidence(history, site)
+    missing = sum(1 for _ in lost(evidence))
     faults = Counter(fault.kind for fault in history.faults)
     faults[Kind.STRANGER] = sum(bool(poisoned(message.reverse_path)) for message in history.messages.values())
     return Summary(
@@ -85,7 +96,9 @@ def summarize(history: History, findings: Sequence[Finding], site: Site = _SITE)
         lost=missing,
         half=sum(1 for _ in half(history)),
         wrong=sum(counted[promise] for promise in _WRONG) - missing,
-        duplicates=dict(duplicates(Evidence(history, site))),
+        duplicates=dict(duplicates(evidence)),
+        services={history.service: 1},
+        exact=dict(exact(evidence)),
         left=counted["nothing_is_left"],
         late=counted["mail_arrives_in_time"],
         findings=[(history.seed, finding) for finding in findings],
@@ -105,6 +118,8 @@ def merge(summaries: Iterable[Summary]) -> Summary:
         total.faults = dict(Counter(total.faults) + Counter(one.faults))
         total.hits = dict(Counter(total.hits) + Counter(one.hits))
         total.duplicates = dict(Counter(total.duplicates) + Counter(one.duplicates))
+        total.services = dict(Counter(total.services) + Counter(one.services))
+        total.exact = dict(Counter(total.exact) + Counter(one.exact))
     return total
 
 

@@ -10,8 +10,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from sim.evidence import INSTANT, Evidence, FromClient, Heard, ToNextHop, or_never
-from sim.records import Attempt, Copy, Duplicate, End, Finding, Said
+from sim.dialogs import INSTANT, FromClient, Heard, ToNextHop, or_never
+from sim.evidence import Evidence
+from sim.records import Attempt, Copy, End, Said
+from sim.summary import Duplicate, Finding
 
 PROMISE = "duplicates_are_explained"
 
@@ -31,11 +33,15 @@ def duplicates_are_explained(evidence: Evidence) -> Iterator[Finding]:
     for. UNKNOWN: its 2xx never came to the gateway while that lived. CRASHED: the gateway's host crashed behind its
     dot, before it could tell the client or within moments of it, and its log says that it was committing. UNTOLD: the
     gateway had the 2xx, or wrote its own, but the client had left, or did not read it: no attempt of the sender's ended
-    as delivered by it. Everything else is no explanation: that the client was told something else, or nothing although
-    it was there. A reply that arrived upstream in the moment of a reset may be unknown.
+    as delivered by it. MIXED: it wrote a 4xx, since other next hops had not taken the message, and the shared ledger
+    did not help: it did not answer that gateway, or another one that was given the message later, or it has lost what
+    it knew, or one entry was made twice, for equal messages. If it did help, the sender was told so later; if that was
+    again in vain, the same reasons hold for it.
+    Everything else is no explanation: that the client was told something else, or nothing although it was there. A
+    reply that arrived upstream in the moment of a reset may be unknown.
 
-    Where a message names an address n times, n copies are none too many, and copies that the sender knows of explain
-    nothing.
+    Where a message names an address n times, or is sent n times on purpose, n copies are none too many, and copies that
+    the sender knows of explain nothing.
     """
     for why, copy in _extra(evidence):
         if why is Duplicate.OTHER:
@@ -48,28 +54,28 @@ def _extra(evidence: Evidence) -> Iterator[tuple[Duplicate, Copy]]:
     copies: dict[tuple[str, str], list[Copy]] = defaultdict(list)
     for copy in history.copies:
         copies[copy.message, copy.recipient].append(copy)
+    wanted: Counter[tuple[str, str]] = Counter(
+        (message.name, recipient) for message in history.messages.values() for recipient in message.recipients
+    )
     duplicated: list[list[Copy]] = []
-    for (name, recipient), found in copies.items():
-        message = history.messages.get(name)
-        wanted = message.recipients.count(recipient) if message is not None else 0
-        if len(found) > max(wanted, 1):
+    for key, found in copies.items():
+        if len(found) > max(wanted[key], 1):
             duplicated.append(sorted(found, key=lambda one: one.time))
     if not duplicated:
         return
     attempts: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in history.attempts:
         if attempt.state == "delivered":
-            attempts[attempt.message].append(attempt)
+            attempts[history.messages[attempt.message].name].append(attempt)
     for found in duplicated:
-        yield from _reasons(evidence, found, attempts[found[0].message])
+        times = max(1, wanted[found[0].message, found[0].recipient])
+        yield from _reasons(evidence, found, times, attempts[found[0].message])
 
 
 def _reasons(
-    evidence: Evidence, copies: Sequence[Copy], delivered: Sequence[Attempt]
+    evidence: Evidence, copies: Sequence[Copy], wanted: int, delivered: Sequence[Attempt]
 ) -> Iterator[tuple[Duplicate, Copy]]:
     """One reason for each copy too many."""
-    message = evidence.history.messages.get(copies[0].message)
-    wanted = max(1, message.recipients.count(copies[0].recipient) if message is not None else 0)
     brought: Counter[tuple[int, float]] = Counter()
     reasons: list[Duplicate] = []
     committing = evidence.committing
@@ -83,6 +89,8 @@ def _reasons(
         brought[key] += 1
         if why is Duplicate.CRASHED and (handed.gateway, handed.givers[0].served.life, copy.via[0]) not in committing:
             why = Duplicate.OTHER  # the log tells the kinds apart
+        if why is Duplicate.MIXED:
+            why = _without_help(evidence, handed.givers[0], copy, delivered)
         if why is not None:
             reasons.append(why)
     extra = len(copies) - wanted
@@ -120,7 +128,6 @@ def _reason(
     taken = [place for place in same if not _refused(handed.outcome(place))]
     index = (taken or same)[min(number, len(taken or same) - 1)]
     heard = handed.heard(index)
-    crash = given.served.life_ended
     if heard is Heard.NO:
         end = handed.session.client_end
         crashed = end is not None and end[1] is End.DETACHED
@@ -129,13 +136,50 @@ def _reason(
     own = given.told(place)
     said = given.transaction.outcome(place) if given.transaction.prdr else own
     if own is None or (said is None and own.kind == 2):  # PRDR: without the final reply nothing counts
-        if crash < math.inf and crash <= min(given.served.closed, given.served.client_gone) + MOMENTS:
-            return Duplicate.CRASHED
-        return Duplicate.UNTOLD if given.served.client_gone < math.inf else Duplicate.OTHER
+        why = _untold(given, None)
+        return why if why is Duplicate.CRASHED or given.served.client_gone < math.inf else Duplicate.OTHER
     if said is None or said.kind != 2:
-        return Duplicate.UNKNOWN if heard is Heard.MAYBE else Duplicate.OTHER
+        if heard is Heard.MAYBE:
+            return Duplicate.UNKNOWN
+        if not given.together or own.kind != 4:
+            return Duplicate.OTHER
+        return Duplicate.UNTOLD if given.served.client_gone <= own.written else Duplicate.MIXED
     if _knew(given, copy.recipient, said, number, delivered):
         return None
+    return _untold(given, said)
+
+
+def _without_help(evidence: Evidence, given: FromClient, copy: Copy, delivered: Sequence[Attempt]) -> Duplicate | None:
+    """Why the entry that a mixed outcome leaves is no help; None: it is, and the sender was told with its help."""
+    entries, told = evidence.entries, or_never(given.over)
+    mark = entries.mark(copy.message, copy.recipient)
+    later = [
+        other
+        for other in evidence.of_message(copy.message)
+        if copy.recipient in other.accepted and told <= or_never(other.transaction.dot_arrived) < math.inf
+    ]
+    last = max((or_never(other.transaction.dot_arrived) for other in later), default=told)
+    if not entries.could_ask(given.served.gateway, given.served.life, told) or entries.lost(told, last):
+        return Duplicate.MIXED
+    if copy.message in evidence.twinned and entries.stood_for_two(mark):
+        return Duplicate.MIXED
+    for other in later:
+        served, came = other.served, or_never(other.transaction.dot_arrived)
+        if not entries.could_ask(served.gateway, served.life, came):
+            return Duplicate.MIXED
+        if entries.took(served.gateway, served.life, mark, came, other.over):
+            said = other.told(other.accepted.index(copy.recipient))
+            if said is None or (said.kind == 2 and not _knew(other, copy.recipient, said, 0, delivered)):
+                return _untold(other, said)
+    return None
+
+
+def _untold(given: FromClient, said: Said | None) -> Duplicate:
+    """Why a 2xx did not come to a client, if it was written."""
+    crash = given.served.life_ended
+    if said is None:
+        behind = min(given.served.closed, given.served.client_gone)
+        return Duplicate.CRASHED if crash < math.inf and crash <= behind + MOMENTS else Duplicate.UNTOLD
     crashed_then = said.arrived is None and said.written - INSTANT <= crash <= said.written + MOMENTS
     return Duplicate.CRASHED if crashed_then else Duplicate.UNTOLD
 

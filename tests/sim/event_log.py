@@ -136,7 +136,8 @@ def _messages(history: History) -> Iterator[_Entry]:
         yield (
             one.submitted,
             f"message {one.id} at {one.sender} from={_text(one.reverse_path)} to={_text(one.recipients)}"
-            f" digest={one.digest} size={one.size} outbound={one.outbound} foreign={one.foreign}",
+            f" digest={one.digest} size={one.size} outbound={one.outbound} foreign={one.foreign}"
+            f"{f' twin={one.twin}' if one.twin else ''}",
         )
 
 
@@ -160,6 +161,17 @@ def _lookups(history: History) -> Iterator[_Entry]:
         answer = one.answer
         told = f"{_text(answer.records)} ttl={answer.ttl!r}" if isinstance(answer, Answer) else answer.value
         yield one.time, f"look-up by {one.host} of {_text(one.name)} {one.record_type}: {told}"
+
+
+def _askings(history: History) -> Iterator[_Entry]:
+    for one in history.askings:
+        what = "takes" if one.takes else f"makes for {one.seconds!r}"
+        yield (
+            one.time,
+            f"ledger asked by {one.gateway}/{one.life} {what} {_text(one.marks)} done={_time(one.done)}"
+            f" answered={_time(one.answered)} refused={one.refused} broken={one.broken} found={_text(one.found)}",
+        )
+    yield from ((time, "ledger forgets all") for time in history.forgotten)
 
 
 def _log(history: History) -> Iterator[_Entry]:
@@ -197,6 +209,7 @@ _TELLERS: tuple[Callable[[History], Iterator[_Entry]], ...] = (
     _crashes,
     _hits,
     _lookups,
+    _askings,
     _sessions,
     _log,
     _copies,

@@ -5,26 +5,22 @@ is in the `Received:` line on top of what it sent upstream, so the wire shows fo
 transaction that never came to its message is known by its reverse-path, which is that of one message, and by when it
 began: it may then be for more than one transaction of a client's (the sender's host crashed, and its old session goes
 on at the gateway), and counts for each where evidence is wanted.
-
-A server's octets that have reached the gateway's host are known to the gateway, which always reads, but in the moment
-in which a connection breaks or a host crashes: that is what `Heard.MAYBE` is for.
 """
 
 from __future__ import annotations
 
-import enum
 import math
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from mailgate.network import Answer, NoAnswer, TcpAddress
 from sim.content import via
-from sim.expectations import Listening, Site
-from sim.records import End, History, Looked, Message, Said, Session, Side, Transaction
-
-INSTANT = 1e-6
-"""seconds within which things happen at the same time"""
+from sim.dialogs import INSTANT, FromClient, Served, ToNextHop, or_never
+from sim.entries import Entries
+from sim.expectations import Site
+from sim.records import History, Looked, Said, Service, Session, Side
 
 _NEW_STATE = ("MAIL", "RSET", "EHLO", "HELO", "LHLO", "QUIT")
 """commands that end a transaction"""
@@ -34,155 +30,16 @@ _LONGEST_TTL = 3600.0  # seconds that an answer of DNS may be remembered
 _Life = tuple[str, int]
 
 
-class Heard(enum.Enum):
-    """Whether a gateway has heard what a next hop said."""
+@dataclass(slots=True)
+class _Told:
+    """Of all transactions for a message and a recipient, and when the gateway could know it."""
 
-    YES = "yes"
-    NO = "no"
-    MAYBE = "nobody can tell"
-
-
-class Served:
-    """A client's session with a gateway."""
-
-    __slots__ = ("dismissed", "gateway", "given", "life", "life_ended", "listening", "session")
-
-    def __init__(self, session: Session, gateway: str, life: int, life_ended: float, listening: Listening) -> None:
-        self.session = session
-        self.gateway = gateway
-        self.life = life
-        self.life_ended = life_ended
-        """when the gateway's host crashed; inf: it did not, in that life"""
-        self.listening = listening
-        self.dismissed = min((said.written for said in replies(session) if said.code == 421), default=math.inf)
-        """when it was first told 421"""
-        if session.greeting is not None and session.greeting.kind == 5:
-            self.dismissed = session.greeting.written
-        self.given: list[FromClient] = []
-
-    @property
-    def client_gone(self) -> float:
-        """From when on nobody need be told anything: the client has ended its side, or the connection is broken."""
-        end = self.session.client_end
-        return min(math.inf if end is None else end[0], or_never(self.session.broken))
-
-    @property
-    def closed(self) -> float:
-        """When the gateway closed it; a crash is none of that."""
-        end = self.session.server_end
-        return math.inf if end is None or end[1] is End.DETACHED else end[0]
-
-    @property
-    def over(self) -> float:
-        """From when on nothing is due any more, whatever the reason."""
-        return min(self.client_gone, self.closed, self.life_ended, self.dismissed)
-
-
-class FromClient:
-    """A client's transaction at a gateway."""
-
-    __slots__ = ("accepted", "began", "handed", "message", "over", "served", "transaction")
-
-    def __init__(self, served: Served, transaction: Transaction, message: Message | None) -> None:
-        self.served = served
-        self.transaction = transaction
-        self.message = message
-        self.accepted = transaction.accepted
-        mail = transaction.mail
-        said = mail.reply.written if mail.reply is not None else None
-        self.began = said if said is not None else or_never(mail.arrived)
-        """when it could lead to something: MAIL is answered before anything is done"""
-        self.over = math.inf
-        """when it could not any more"""
-        self.handed: list[ToNextHop] = []
-        """what the gateway did for it, or may have done"""
-
-    @property
-    def session(self) -> Session:
-        """The client's."""
-        return self.served.session
-
-    @property
-    def per_recipient(self) -> bool:
-        """Each recipient has a reply of its own behind the dot."""
-        return self.session.lmtp or self.transaction.prdr
-
-    @property
-    def due(self) -> int:
-        """Replies to the dot."""
-        return replies_due(self.transaction, len(self.accepted))
-
-    def told(self, index: int) -> Said | None:
-        """What was written of the accepted recipient of that index, behind the dot. With PRDR its own reply."""
-        outcomes = self.transaction.outcomes
-        if self.session.lmtp:
-            place = index
-        elif self.transaction.prdr and outcomes and outcomes[0].code == 353:
-            place = 1 + index
-        else:
-            place = 0
-        return outcomes[place] if place < len(outcomes) else None
-
-    @property
-    def dotted(self) -> list[ToNextHop]:
-        """Where the gateway wrote its dot for it."""
-        return [one for one in self.handed if one.transaction.dot_written is not None]
-
-
-class ToNextHop:
-    """An upstream transaction."""
-
-    __slots__ = ("accepted", "began", "gateway", "givers", "session", "transaction")
-
-    def __init__(self, session: Session, transaction: Transaction) -> None:
-        self.session = session
-        self.transaction = transaction
-        self.gateway = session.client
-        self.accepted = transaction.accepted
-        self.began = transaction.mail.written
-        self.givers: tuple[FromClient, ...] = ()
-        """whom it was for, or may have been for"""
-
-    def outcome(self, index: int) -> Said | None:
-        """The reply behind the dot that counts for the accepted recipient of that index."""
-        return self.transaction.outcome(index)
-
-    def arrived(self, index: int) -> float:
-        """When that outcome was known in the gateway's host: with PRDR it takes the final reply. inf: never."""
-        said = self.outcome(index)
-        if said is None:
-            return math.inf
-        if self.transaction.prdr and self.transaction.outcomes[0].code == 353:
-            said = self.transaction.outcomes[replies_due(self.transaction, len(self.accepted)) - 1]
-        return or_never(said.arrived)
-
-    def heard(self, index: int) -> Heard:
-        """Whether the gateway has heard that outcome.
-
-        Not if it never arrived, or only when the gateway had closed. A reset reaches the two ends at different times,
-        and takes what was not read yet: what arrives behind it, or in the same moment, may be heard or not.
-        """
-        said, arrived = self.outcome(index), self.arrived(index)
-        end = self.session.client_end
-        ended = math.inf if end is None else end[0]
-        if said is None or arrived == math.inf or arrived > ended + INSTANT:
-            return Heard.NO
-        broke = or_never(self.session.broken)
-        crashed = end is not None and end[1] is not End.FIN and arrived >= ended - INSTANT
-        reset = self.session.server_end
-        taken_back = reset is not None and reset[1] is not End.FIN and said.written >= reset[0] - INSTANT
-        if said.kind == 3 or crashed or taken_back or arrived >= broke - INSTANT:
-            return Heard.MAYBE
-        return Heard.YES
-
-    @property
-    def early(self) -> list[Said]:
-        """What the next hop said inside the message, before the dot."""
-        data, dot = self.transaction.data, or_never(self.transaction.dot_written)
-        if data is None or data.reply is None or data.reply.arrived is None:
-            return []
-        begins = data.reply.arrived
-        return [one for one in self.session.unasked if begins - INSTANT <= or_never(one.arrived) <= dot + INSTANT]
+    taken: list[tuple[FromClient, float]] = field(default_factory=list)
+    """the next hop has said 2xx"""
+    signs: list[tuple[FromClient, float]] = field(default_factory=list)
+    """the client has read a 2xx"""
+    unasked: list[FromClient] = field(default_factory=list)
+    """those in which the shared ledger could not be asked, or told"""
 
 
 class Evidence:
@@ -196,7 +53,10 @@ class Evidence:
         for crash in sorted(history.crashes, key=lambda one: one.time):
             self._back[crash.host].append(crash.until)
             self._ended[crash.host, crash.life] = crash.time
-        self.messages = {message.reverse_path: message for message in history.messages.values()}
+        self.messages = {one.reverse_path: one for one in history.messages.values() if not one.twin}
+        self.twinned = frozenset(one.twin for one in history.messages.values() if one.twin)
+        """the ids of messages that were sent once more on purpose"""
+        self.entries = Entries(history)
         self.served: list[Served] = []
         """clients' sessions that were established"""
         self.upstream: list[Session] = []
@@ -213,6 +73,8 @@ class Evidence:
         """number of a client's session → the gateway's id for it"""
         self._by_envelope: dict[tuple[str, int, str], list[FromClient]] = defaultdict(list)
         self._by_id: dict[tuple[str, int, str], Served] = {}
+        self._by_message: dict[str, list[FromClient]] = defaultdict(list)
+        self._about: dict[tuple[str, str], _Told] = {}
         self._looked: dict[tuple[str, str, str], list[Looked]] | None = None
         for session in history.sessions:
             side = history.side(session)
@@ -240,13 +102,15 @@ class Evidence:
         greeted = session.greeting.written if session.greeting is not None else session.established
         gateway, life = session.server, self.life(session.server, or_never(greeted))
         listening = self.site.listeners[session.server_address]
-        served = Served(session, gateway, life, self.life_ended(gateway, life), listening)
+        together = listening.outside and self.history.service is not Service.APART
+        served = Served(session, gateway, life, self.life_ended(gateway, life), listening, together=together)
         self.served.append(served)
         for transaction in session.transactions:
             given = FromClient(served, transaction, self.messages.get(transaction.reverse_path))
             served.given.append(given)
             self.given.append(given)
             self._by_envelope[gateway, life, transaction.reverse_path].append(given)
+            self._by_message[given.name].append(given)
         _find_ends(served)
 
     def _read_ids(self) -> None:
@@ -285,6 +149,50 @@ class Evidence:
         """The client's session that a gateway gave an id."""
         return self._by_id.get((gateway, life, name))
 
+    def of_message(self, name: str) -> Sequence[FromClient]:
+        """Clients' transactions for a message, or for one that equals it."""
+        return self._by_message.get(name, ())
+
+    # Deliveries that gateways need not know to be known
+
+    def delivered_before(self, given: FromClient, recipient: str, time: float) -> int:
+        """How often other transactions had delivered that message to a recipient, and no gateway could know that its
+        sender had read so. Where the shared ledger could not be asked, nobody can: an entry may have been left over.
+        """
+        told = self._told(given.name, recipient)
+        delivered = sum(known <= time + INSTANT for one, known in told.taken if one is not given)
+        if not delivered or any(one is not given for one in told.unasked):
+            return delivered
+        return delivered - sum(sign <= time + INSTANT for one, sign in told.signs if one is not given)
+
+    def taken_for_a_retry(self, name: str, recipient: str) -> int:
+        """How many equal messages may have been told to be there already: for each, a sender was told so of the one
+        before it, and knows, though its gateway could not know that.
+        """
+        told = self._told(name, recipient)
+        if told.unasked or not told.taken:
+            return len(self.of_message(name)) if told.taken else 0
+        return sum(sign == math.inf for _, sign in told.signs)
+
+    def _told(self, name: str, recipient: str) -> _Told:
+        known = self._about.get((name, recipient))
+        if known is None:
+            known = self._about[name, recipient] = _Told()
+            for given in self.of_message(name):
+                known.taken += [(given, time) for time in given.taken(recipient)]
+                known.signs += [(given, time) for time in given.signs(recipient)]
+                if self._unasked(given, recipient):
+                    known.unasked.append(given)
+        return known
+
+    def _unasked(self, given: FromClient, recipient: str) -> bool:
+        """The shared ledger could not be asked, or told, of a recipient of a transaction."""
+        served, came = given.served, or_never(given.transaction.dot_arrived)
+        if self.history.service is Service.APART or recipient not in given.accepted or came == math.inf:
+            return False
+        times = (came, min(given.over, self.history.ended), min(served.closed, self.history.ended))
+        return not all(self.entries.could_ask(served.gateway, served.life, time) for time in times)
+
     # DNS
 
     def answers(
@@ -307,6 +215,10 @@ class Evidence:
                 yield tuple(record.split()[1].lower().removesuffix(".") for record in answer.records)
             elif answer is NoAnswer.NO_DATA or isinstance(answer, Answer):
                 yield (domain,)  # RFC 5321 section 5.1: the implicit MX
+
+    def is_handover(self, session: Session) -> bool:
+        """Whether it leads to the host that takes what next hops do not."""
+        return bool(self.history.handover) and session.server == self.history.handover
 
     def leads_to(self, session: Session, domain: str, until: float) -> bool:
         """Whether a server is a next hop of a domain, or DNS had said so to the gateway by then."""
@@ -341,26 +253,6 @@ def domain_of(mailbox: str) -> str:
     return mailbox.rpartition("@")[2].lower()
 
 
-def replies(session: Session) -> Iterator[Said]:
-    """All that its server wrote: greeting, replies to commands and dots, what was unasked; not in order."""
-    if session.greeting is not None:
-        yield session.greeting
-    for asked in session.commands:
-        if asked.reply is not None:
-            yield asked.reply
-    for transaction in session.transactions:
-        yield from transaction.outcomes
-    yield from session.unasked
-
-
-def replies_due(transaction: Transaction, accepted: int) -> int:
-    """How many replies the dot has."""
-    if transaction.session.lmtp:
-        return accepted
-    begun = transaction.outcomes and transaction.outcomes[0].code == 353
-    return accepted + 2 if transaction.prdr and begun else 1
-
-
 def _find_ends(served: Served) -> None:
     """From its last reply on, or the reply to the command that ends it, a transaction leads to nothing new."""
     current = -1
@@ -377,7 +269,3 @@ def _find_ends(served: Served) -> None:
         if own.data is not None and own.data.reply is not None and own.data.reply.kind in (4, 5) and given.accepted:
             ends.append(own.data.reply.written)
         given.over = min(ends)
-
-
-def or_never(time: float | None) -> float:
-    return math.inf if time is None else time

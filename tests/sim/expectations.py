@@ -25,6 +25,8 @@ class Listening:
     """of the routes behind it: `example.org` exactly, `.example.org` its subdomains, `*` everything"""
     clients: tuple[IPNetwork, ...] | None = None
     """who may connect; None: everyone"""
+    outside: bool = False
+    """it is for plain SMTP from outside: what that may do in one transaction depends on the run's service"""
 
     def serves(self, domain: str) -> bool:
         """Whether mail for a domain may pass."""
@@ -70,7 +72,11 @@ def of_both_topologies() -> Site:
         for gateway in site.GATEWAYS:
             settings = site.settings(topology, gateway)
             by_name = {
-                one.name: Listening(tuple(domain for route in one.routes for domain in route.domains), one.clients)
+                one.name: Listening(
+                    tuple(domain for route in one.routes for domain in route.domains),
+                    one.clients,
+                    one.name == site.FROM_OUTSIDE,
+                )
                 for one in settings.listeners
             }
             listeners |= {address: by_name[name] for name, address in site.binds(topology, gateway)}

@@ -7,8 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from mailgate.network import TcpAddress
-from sim.evidence import INSTANT, Evidence, FromClient, domain_of
-from sim.records import Finding, Said
+from sim.dialogs import INSTANT, FromClient
+from sim.evidence import Evidence, domain_of
+from sim.records import Said
+from sim.summary import Finding
 
 _NO_PATH = " 4.4.1 "
 

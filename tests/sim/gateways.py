@@ -17,6 +17,7 @@ from mailgate.relay.settings import Listener
 from sim.hosts import Host
 from sim.records import History, Logged
 from sim.site import Topology, binds, settings
+from sim.store import SimStore, Table
 
 PATIENCE = 700.0
 """seconds after which a gateway that was told to stop has something left: its longest budget is 540"""
@@ -25,20 +26,22 @@ PATIENCE = 700.0
 class GatewayProgram:
     """What runs on a gateway's host. `run` is for `Host.start`, `stop` ends it in an orderly way."""
 
-    def __init__(self, name: str, topology: Topology, history: History, host: Host) -> None:
+    def __init__(self, name: str, topology: Topology, history: History, host: Host, ledger: Table | None) -> None:
         self.name = name
         self._topology = topology
         self._history = history
         self._host = host
+        self._ledger = ledger
         self._stopping = trio.Event()
         self._stopped = trio.Event()
 
     async def run(self, network: Network) -> None:
         """Serve until `stop`, then drain. What is left then is in the history."""
         gateway = Gateway(
-            settings(self._topology, self.name),
+            settings(self._topology, self.name, self._history.service),
             network,
             recording(logging.DEBUG, partial(self._record, self._host.life)),
+            None if self._ledger is None else SimStore(self._ledger, self._host, self._topology.inside(self.name)),
         )
         listeners = {listener.name: listener for listener in gateway.settings.listeners}
         with trio.CancelScope() as everything:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from mailgate.network import Address, Answer, NoAnswer, TcpAddress
 from sim.content import content, digest
-from sim.evidence import replies
+from sim.dialogs import replies
 from sim.records import (
     Asked,
     Attempt,

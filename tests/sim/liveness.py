@@ -9,13 +9,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sim.evidence import INSTANT, Evidence, FromClient, ToNextHop, domain_of, or_never
+from sim.dialogs import INSTANT, FromClient, ToNextHop, or_never
+from sim.evidence import Evidence, domain_of
 from sim.expectations import Site
 from sim.failover import untried
-from sim.records import Attempt, Finding, History, Message, Phase, Said, Session, Settled, Side
+from sim.records import STORE_KINDS, Attempt, History, Message, Phase, Said, Session, Settled, Side
 from sim.schedules import bound
+from sim.summary import Finding
 
 PROMISE = "mail_arrives_in_time"
+
+TOGETHER = 3
+"""transactions that one next hop may fail for the others, where there is one reply for all: at both gateways within a
+run, and once more when it has let the others go first"""
 
 AFTERMATH = 120.0
 """seconds behind a fault in which a gateway may still act on it: paths rest for 60 s after their last failure, and
@@ -53,8 +59,10 @@ def mail_arrives_in_time(evidence: Evidence) -> Iterator[Finding]:
     In a run of a sender's queue with nothing broken from 120 s before it until its end, and nothing done to a session
     that had to do with it, every recipient is settled that is tried. Put off it may be only by a 4xx that its own next
     hop has said in that run, or by 452 4.5.3 for another next hop's sake: as often as the message has next hops
-    (of which LMTP makes one of each recipient), and once more. Faults of single sessions disturb others only where
-    they may make a path look down, that is before MAIL.
+    (of which LMTP makes one of each recipient), and once more. Where there is one reply for several next hops it may
+    also be put off by that, when a recipient's next hop has failed the transaction: three times as often as that.
+    Faults of single sessions disturb others only where they may make a path look down, that is before MAIL. What
+    happens to the shared ledger is no excuse at all.
 
     Once all faults are over, a recipient has as many runs of its sender's schedule as it was put off in that way, one
     for each next hop, and two to spare. Recipients with nothing but their own next hop's 4xx may expire.
@@ -79,7 +87,7 @@ def mail_arrives_in_time(evidence: Evidence) -> Iterator[Finding]:
     for message in history.messages.values():
         if not message.foreign:
             runs = _runs(attempts[message.id])
-            story = _Story(evidence, message, runs, given[message.id], in_vain[message.sender], calendar)
+            story = _Story(evidence, message, runs, given[message.name], in_vain[message.sender], calendar)
             for position in range(len(message.recipients)):
                 what = story.late(position, settled.get((message.id, position)))
                 if what is not None:
@@ -108,6 +116,8 @@ class _Calendar:
         spans: list[tuple[float, float]] = []
         for fault in history.faults:
             _, is_session, number = fault.target.partition("session ")
+            if fault.kind in STORE_KINDS:
+                continue
             if not is_session:
                 spans.append((fault.time, max(fault.time, fault.until)))
             elif (int(number), fault.time) in opening:
@@ -143,7 +153,9 @@ class _Story:
         self._given = given
         self._in_vain = in_vain
         self._calendar = calendar
+        self._inside: dict[float, Sequence[FromClient]] = {}  # by the begin of a run
         self._turns = _turns(message, evidence.site)
+        self._together = any(one.together for one in given)
 
     def late(self, position: int, settled: Settled | None) -> str | None:
         """Why a recipient is late; None: it is not."""
@@ -165,9 +177,10 @@ class _Story:
                 continue
             if not self._quiet(run):
                 continue
-            if _ANOTHER_HOP.match(last.text):
+            if _ANOTHER_HOP.match(last.text) or self._failed_together(run, position):
                 sent_away += 1
-                if sent_away <= self._turns + 1:
+                owed += self._together
+                if sent_away <= (self._turns + 1) * (TOGETHER if self._together else 1):
                     continue
             return f"put off at {run.ended:.0f} by {last.stage}: {last.text!r}, although nothing was broken"
         if settled is None:
@@ -197,10 +210,15 @@ class _Story:
             one.session.faults or any(handed.session.faults for handed in one.handed) for one in self._in(run)
         )
 
-    def _in(self, run: _Run) -> Iterator[FromClient]:
-        for one in self._given:
-            if one.session.connecting <= run.ended + INSTANT and or_never(one.transaction.mail.arrived) >= run.began:
-                yield one
+    def _in(self, run: _Run) -> Sequence[FromClient]:
+        found = self._inside.get(run.began)
+        if found is None:
+            found = self._inside[run.began] = [
+                one
+                for one in self._given
+                if one.session.connecting <= run.ended + INSTANT and or_never(one.transaction.mail.arrived) >= run.began
+            ]
+        return found
 
     def _put_off(self, run: _Run, position: int) -> bool:
         """Its own next hop has said 4xx in that run."""
@@ -210,6 +228,18 @@ class _Story:
             for one in self._in(run)
             for handed in one.handed
             for said in self._about(handed, mailbox)
+        )
+
+    def _failed_together(self, run: _Run, position: int) -> bool:
+        """It was in a transaction with one reply for all, and somebody's next hop has said 4xx or 5xx."""
+        mailbox = self._message.recipients[position]
+        return any(
+            said.kind in (4, 5)
+            for one in self._in(run)
+            if one.together and mailbox in one.accepted
+            for other in one.accepted
+            for handed in one.handed
+            for said in self._about(handed, other)
         )
 
     def _about(self, handed: ToNextHop, mailbox: str) -> Iterator[Said]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sim import mutants_dots, mutants_lasting, mutants_quiet, mutants_replies
+from sim import mutants_dots, mutants_lasting, mutants_quiet, mutants_replies, mutants_together
 from sim.mutant import Mutant
 
 __all__ = ["MUTANTS", "Mutant"]
@@ -12,4 +12,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *mutants_dots.MUTANTS,
     *mutants_lasting.MUTANTS,
     *mutants_quiet.MUTANTS,
+    *mutants_together.MUTANTS,
 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
-from typing import Any
 
 from mailgate.protocol.events import ContentEnd, Event, Gone
 from mailgate.protocol.reply import reply
@@ -14,6 +14,7 @@ from mailgate.relay.apart import Apart
 from mailgate.relay.body import Body, Reader
 from mailgate.relay.delivery import Delivery
 from mailgate.relay.envelope import Recipient
+from mailgate.relay.intake import Intake
 from mailgate.relay.outcome import Failure, Kind, Outcome, Stage
 from mailgate.relay.routing import NextHop
 from mailgate.relay.transaction import Transaction
@@ -26,7 +27,6 @@ _reader = Body.reader
 _leave = Body._leave
 _next_event = ServerProtocol.next_event
 _commit = Delivery._commit
-_begin = Delivery.__init__
 _settle = Delivery._settle
 _tell_outcome = Transaction._tell_outcome
 
@@ -81,26 +81,27 @@ def _the_rest_is_replayed() -> Iterator[None]:
 # 5. One next hop takes it; unknown is unknown
 
 
-async def _commit_until_known(self: Delivery, session: ClientSession) -> Failure | None:
-    await _commit(self, session)
-    if all(one.outcome is not None for one in self._here):
-        return None
-    self._committed = False
-    return outcome.failure(Stage.CONTENT, Lost("it was lost behind the dot"))
-
-
-def _settle_but_deferred(self: Delivery, recipient: Recipient, result: Outcome) -> None:
-    if not self._committed or result.kind is not Kind.DEFERRED:
+def _settle_but_unknown(self: Delivery, recipient: Recipient, result: Outcome) -> None:
+    if result is not outcome.UNKNOWN or self.over:
         _settle(self, recipient, result)
 
 
+async def _commit_until_known(self: Delivery, session: ClientSession) -> Failure | None:
+    """With `_settle_but_unknown`: whoever has no outcome then is unknown."""
+    failure = await _commit(self, session)
+    if failure is None and any(one.outcome is None for one in self._here):
+        return outcome.failure(Stage.CONTENT, Lost("it was lost behind the dot"))
+    return failure
+
+
 async def _commit_until_taken(self: Delivery, session: ClientSession) -> Failure | None:
-    """With `_settle_but_deferred`: whoever has no outcome though the session is well was deferred."""
-    await _commit(self, session)
-    if not session.partable or all(one.outcome is not None for one in self._here):
-        return None
-    self._committed = False
-    return outcome.failure(Stage.CONTENT, Lost("it was deferred"))
+    """As if somebody else had the message, and there was time."""
+    self.patience_until = math.inf
+    return await _commit(self, session)
+
+
+def _begun(_: Transaction) -> bool:
+    return True
 
 
 # Duplicates
@@ -111,11 +112,11 @@ def _tell_all_or_nothing(self: Transaction, recipient: Recipient) -> None:
     if not self._envelope.per_recipient or self._refusal is not None:
         _tell_outcome(self, recipient)
         return
-    known = [one.outcome for one in self._accepted if one.outcome is not None]
-    if len(known) < len(self._accepted):
+    known = [one.outcome for one in self._intake.accepted if one.outcome is not None]
+    if len(known) < len(self._intake.accepted):
         return
     same = all(one.kind is known[0].kind for one in known)
-    for one, result in zip(self._accepted, known, strict=True):
+    for one, result in zip(self._intake.accepted, known, strict=True):
         slot = self._slots.get(one.position)
         if slot is not None and slot.reply is None:
             self._session.answer(slot, result.reply if same else NOT_ALL)
@@ -125,10 +126,9 @@ def _exclude_nobody(self: Apart, hop: NextHop) -> bool:
     return False
 
 
-def _begin_with_room(self: Delivery, *about: Any) -> None:
+def _room(_: Intake, __: NextHop) -> int:
     """As if each recipient had a reply of its own at the client's, as it has at an LMTP next hop's."""
-    _begin(self, *about)
-    self._capacity = 100
+    return 100
 
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -157,13 +157,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "unknown is tried elsewhere",
         "one_next_hop_takes_it",
         "a session lost behind our dot is followed by another path",
-        changes(Change(Delivery, "_commit", _commit_until_known)),
+        changes(Change(Delivery, "_commit", _commit_until_known), Change(Delivery, "_settle", _settle_but_unknown)),
     ),
     Mutant(
         "deferred is tried elsewhere",
         "one_next_hop_takes_it",
         "a 4xx to the dot is followed by another path",
-        changes(Change(Delivery, "_commit", _commit_until_taken), Change(Delivery, "_settle", _settle_but_deferred)),
+        changes(Change(Delivery, "_commit", _commit_until_taken), Change(Transaction, "begun", _begun)),
     ),
     Mutant(
         "unknown is logged as deferred",
@@ -187,6 +187,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "several mailboxes at once",
         "duplicates_are_explained",
         "a plain SMTP transaction may have several recipients at an LMTP next hop, and one reply for all",
-        changes(Change(Delivery, "__init__", _begin_with_room)),
+        changes(Change(Intake, "_capacity", _room)),
     ),
 )

@@ -65,7 +65,7 @@ def _note_and_blame_quietly(self: Delivery, where: Path | Host | str | None, fai
         self._shared.health.failed(where, failure.why, trio.current_time(), static=not self.hop.route.mx)
 
 
-def _commit_without_a_line(self: Transaction, delivery: Delivery) -> None:
+def _commit_without_a_line(self: Transaction) -> None:
     self._committed = True
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
-
-import trio
 
 from mailgate.protocol.command import Mailbox, Verb
 from mailgate.protocol.events import Gone, Quit, Slot
 from mailgate.protocol.reply import Reply, Role, passed_on, reply
 from mailgate.protocol.server import ServerProtocol
 from mailgate.relay import delivery as delivery_module
-from mailgate.relay import outcome
+from mailgate.relay import dot, outcome
 from mailgate.relay.delivery import Delivery
 from mailgate.relay.envelope import Recipient
 from mailgate.relay.outcome import Failure, Kind, Outcome, Scope
@@ -25,7 +22,7 @@ TAKEN = reply(250, "2.0.0", "Taken")
 REFUSED = reply(550, "5.4.0", "Refused")
 
 _commit = Delivery._commit
-_committing = Transaction.committing
+_hear = dot.hear
 _finish = Transaction._finish
 _tell_outcome = Transaction._tell_outcome
 _outcome = outcome.outcome
@@ -36,10 +33,10 @@ _answer = ServerProtocol.answer
 # 1. Delivered only when a next hop took it
 
 
-def _tell_at_commit(self: Transaction, delivery: Delivery) -> None:
-    _committing(self, delivery)
-    for recipient in delivery._here:
-        delivery._settle(recipient, Outcome(Kind.DELIVERED, TAKEN))
+async def _tell_at_commit(self: Delivery, session: ClientSession) -> Failure | None:
+    for recipient in self._here:
+        self._settle(recipient, Outcome(Kind.DELIVERED, TAKEN))
+    return await _commit(self, session)
 
 
 def _all_but_refusals_are_good(theirs: Reply) -> Outcome:
@@ -47,24 +44,16 @@ def _all_but_refusals_are_good(theirs: Reply) -> Outcome:
 
 
 def _tell_the_first_outcome(self: Transaction, recipient: Recipient) -> None:
-    known = [one.outcome for one in self._accepted if one.outcome is not None]
+    known = [one.outcome for one in self._intake.accepted if one.outcome is not None]
     if self._envelope.per_recipient and recipient.outcome is not None:
         recipient.outcome = known[0]
     _tell_outcome(self, recipient)
 
 
-async def _hear_one_reply(self: Delivery, session: ClientSession) -> Failure | None:
-    if self.hop.route.protocol is not Role.LMTP:
-        return await _commit(self, session)
-    await trio.lowlevel.checkpoint_if_cancelled()
-    self._committed = True
-    self._report(self._reports.committing, self)
-    await session.end()
-    result = await session.reply(Patience(math.inf))
-    if isinstance(result, Reply):
-        for recipient in self._here:
-            self._settle(recipient, outcome.outcome(result))
-    return None
+async def _hear_one_reply(
+    session: ClientSession, role: Role, recipients: Sequence[Recipient], heard: dot.Heard
+) -> bool:
+    return await _hear(session, Role.SMTP, recipients, heard)
 
 
 def _without_the_final_reply(replies: Sequence[Reply], final: Reply) -> list[Outcome]:
@@ -101,8 +90,8 @@ def _answer_at_once(self: ServerProtocol, slot: Slot, answer: Reply) -> None:
 async def _finish_by_address(self: Transaction, slots: tuple[Slot, ...]) -> Quit | Gone | None:
     """Of recipients with the same address only the first one is known behind the dot."""
     if self._envelope.per_recipient:
-        firsts = {one.mailbox: one for one in reversed(self._accepted)}
-        for recipient, slot in zip(self._accepted, slots, strict=True):
+        firsts = {one.mailbox: one for one in reversed(self._intake.accepted)}
+        for recipient, slot in zip(self._intake.accepted, slots, strict=True):
             if firsts[recipient.mailbox] is not recipient:
                 self._session._protocol._slots.remove(slot)
     return await _finish(self, slots)
@@ -110,14 +99,14 @@ async def _finish_by_address(self: Transaction, slots: tuple[Slot, ...]) -> Quit
 
 async def _finish_by_next_hop(self: Transaction, slots: tuple[Slot, ...]) -> Quit | Gone | None:
     """The outcomes are told one delivery after the other."""
-    self._accepted.sort(key=lambda one: one.mailbox.domain)
+    self._intake.accepted.sort(key=lambda one: one.mailbox.domain)
     return await _finish(self, slots)
 
 
 def _tell_by_address(self: Transaction, recipient: Recipient) -> None:
     """The outcomes are kept by address, so whoever comes last under one is who is told."""
     if self._envelope.per_recipient:
-        recipient = [one for one in self._accepted if one.mailbox == recipient.mailbox][-1]
+        recipient = [one for one in self._intake.accepted if one.mailbox == recipient.mailbox][-1]
     if recipient.outcome is not None or not self._envelope.per_recipient:
         _tell_outcome(self, recipient)
 
@@ -127,7 +116,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "told at commit",
         "delivered_only_when_a_next_hop_took_it",
         "250 is told as soon as our dot is being written",
-        changes(Change(Transaction, "committing", _tell_at_commit)),
+        changes(Change(Delivery, "_commit", _tell_at_commit)),
     ),
     Mutant(
         "deferred is delivered",
@@ -151,7 +140,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "LMTP has one reply",
         "delivered_only_when_a_next_hop_took_it",
         "the first reply of an LMTP next hop to the dot counts for all recipients",
-        changes(Change(Delivery, "_commit", _hear_one_reply)),
+        changes(Change(dot, "hear", _hear_one_reply)),
     ),
     Mutant(
         "PRDR without its end",

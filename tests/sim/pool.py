@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
 
-from sim.records import Summary
+from sim.summary import Summary
 
 Task = Callable[[int], Summary]
 """What is done with a seed. It goes to other processes, by its name."""

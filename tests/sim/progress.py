@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sim.pool import Broken
-from sim.records import Summary
+from sim.summary import Summary
 
 _LINES = 10
 """lines that tell how far it is, where standard output is no terminal"""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from sim.evidence import INSTANT, Evidence, FromClient, Heard, ToNextHop, or_never, replies_due
-from sim.records import Copy, End, Finding, History
+from sim.dialogs import INSTANT, FromClient, Heard, ToNextHop, or_never, replies_due
+from sim.evidence import Evidence
+from sim.records import Copy, End, History, Said
+from sim.summary import Finding
 
 COMPLETE = "only_complete_messages_are_committed"
 ONE = "one_next_hop_takes_it"
@@ -58,18 +61,65 @@ def one_next_hop_takes_it(evidence: Evidence) -> Iterator[Finding]:
 
     Evidence is the upstream transactions in which the gateway wrote a dot: together they have no address more often
     than the client has been told 250 for it at RCPT. So a recipient that was put off there has no dot either.
+
+    Where there is one reply for several next hops, the dot may be written again for a recipient of whom it is known
+    that it has nothing: the next hop had answered the dot before with 4xx, and neither for its mailbox nor by policy
+    (4.2.x, 4.7.x), and a new session begins within 240 s of the client's dot; or with 4xx or 5xx, and the handover gets
+    the next one, when nothing is unknown.
     """
     for given in evidence.given:
-        dotted = given.dotted
-        if not dotted:
-            continue
-        allowed = Counter(given.accepted)
-        written = Counter(mailbox for handed in dotted for mailbox in handed.accepted)
-        for mailbox, times in written.items():
-            if times > allowed[mailbox]:
-                last = dotted[-1].transaction.dot_written
-                what = f"<{mailbox}>: accepted {allowed[mailbox]} times, and the dot was written {times} times"
-                yield Finding(ONE, what, or_never(last), given.session.number)
+        if given.dotted:
+            yield from (_again if given.together else _twice)(evidence, given)
+
+
+def _twice(_: Evidence, given: FromClient) -> Iterator[Finding]:
+    allowed = Counter(given.accepted)
+    written = Counter(mailbox for handed in given.dotted for mailbox in handed.accepted)
+    for mailbox, times in written.items():
+        if times > allowed[mailbox]:
+            last = given.dotted[-1].transaction.dot_written
+            what = f"<{mailbox}>: accepted {allowed[mailbox]} times, and the dot was written {times} times"
+            yield Finding(ONE, what, or_never(last), given.session.number)
+
+
+PATIENCE = 240.0
+"""seconds after the client's dot in which a next hop may be tried again"""
+
+_LASTING = re.compile(r"\d{3}[ -]4\.[27]\.")
+
+
+def _again(evidence: Evidence, given: FromClient) -> Iterator[Finding]:
+    """More dots than one, each of which has to be explained by the answers before it."""
+    dots = sorted(given.dotted, key=lambda one: or_never(one.transaction.dot_written))
+    allowed = Counter(given.accepted)
+    for place, handed in enumerate(dots):
+        time = or_never(handed.transaction.dot_written)
+        to_handover = evidence.is_handover(handed.session)
+        for mailbox in dict.fromkeys(handed.accepted):
+            before = [
+                (other.outcome(index), other.heard(index))
+                for other in dots[:place]
+                for index, one in enumerate(other.accepted)
+                if one == mailbox and or_never(other.transaction.dot_written) <= time
+            ]
+            had = sum(not _nothing_came_of(said, heard, time) for said, heard in before)
+            refusals = [said for said, _ in before if said is not None and said.kind != 2]
+            what = None
+            if had + handed.accepted.count(mailbox) > allowed[mailbox]:
+                what = "it had the message, or might have it"
+            elif refusals and len(before) >= allowed[mailbox] and not to_handover:
+                if any(said.kind == 5 or _LASTING.match(said.text) for said in refusals):
+                    what = f"it had been refused by {refusals[-1].text!r}"
+                elif handed.began > or_never(given.transaction.dot_arrived) + PATIENCE + INSTANT:
+                    what = "the time for that was over"
+            if what is not None:
+                yield Finding(ONE, f"<{mailbox}>: the dot was written again, and {what}", time, given.session.number)
+
+
+def _nothing_came_of(said: Said | None, heard: Heard, time: float) -> bool:
+    # Where nobody can tell whether it was heard: without having heard it nobody would write the dot again.
+    refused = said is not None and said.kind in (4, 5) and or_never(said.arrived) <= time + INSTANT
+    return refused and heard is not Heard.NO
 
 
 def unknown_is_told_and_logged(evidence: Evidence) -> Iterator[Finding]:

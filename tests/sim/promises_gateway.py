@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator
 
 from mailgate.network import TcpAddress
-from sim.evidence import INSTANT, Evidence, FromClient, Served, ToNextHop, domain_of, or_never, replies, replies_due
-from sim.records import Asked, End, Finding, Logged, Said, Session
+from sim.dialogs import INSTANT, FromClient, Served, ToNextHop, or_never, replies, replies_due
+from sim.evidence import Evidence, domain_of
+from sim.records import Asked, End, Logged, Said, Session
+from sim.summary import Finding
 
 LEFT = "nothing_is_left"
 RELAY = "no_open_relay"

@@ -6,9 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from mailgate.network import Answer, NoAnswer
-from sim.evidence import INSTANT, Evidence, FromClient, Served, ToNextHop, domain_of, or_never
+from sim.dialogs import INSTANT, FromClient, Heard, Served, ToNextHop, or_never
+from sim.evidence import Evidence, domain_of
 from sim.expectations import EVERYTHING
-from sim.records import Finding, History, Said
+from sim.records import Said
+from sim.summary import Finding
+
+PROMISE = "delivered_only_when_a_next_hop_took_it"
 
 # 1. Delivered
 
@@ -24,20 +28,25 @@ def delivered_only_when_a_next_hop_took_it(evidence: Evidence) -> Iterator[Findi
     At RCPT the same holds in plain SMTP, where there is one reply for all behind the dot. Where each recipient has one
     of its own, a recipient may be accepted before it is offered.
 
-    A server is offered only recipients whose next hop it is, by the site's routes or by what DNS had said.
+    In place of that, another transaction may have delivered this very message to that recipient before, if its gateway
+    could not know that its sender has heard so: then the ledger has known it.
+
+    A server is offered only recipients whose next hop it is, by the site's routes or by what DNS had said. The host
+    that takes what next hops do not is offered whom one of them had refused behind the dot, or who had no dot, in a
+    transaction with one reply for all, once another one has the message.
 
     And at the senders: who has been told 2xx for good has a copy.
     """
     for given in evidence.given:
-        yield from _unfounded(given)
+        yield from _unfounded(evidence, given)
         if not given.per_recipient:
             yield from _unasked(given)
     for handed in evidence.handed:
         yield from _astray(evidence, handed)
-    yield from lost(evidence.history)
+    yield from lost(evidence)
 
 
-def _unfounded(given: FromClient) -> Iterator[Finding]:
+def _unfounded(evidence: Evidence, given: FromClient) -> Iterator[Finding]:
     told: dict[str, list[Said]] = defaultdict(list)
     for index, mailbox in enumerate(given.accepted):
         said = given.told(index)
@@ -55,6 +64,9 @@ def _unfounded(given: FromClient) -> Iterator[Finding]:
         times = sorted(took[mailbox])
         for number, said in enumerate(all_said):
             if number >= len(times) or times[number] > said.written + INSTANT:
+                known = sum(time <= said.written + INSTANT for time in times)
+                if number < known + evidence.delivered_before(given, mailbox, said.written):
+                    continue
                 what = f"<{mailbox}> was told {said.text!r}, and no next hop had taken the message for it"
                 yield _finding(given, what, said)
 
@@ -71,9 +83,30 @@ def _unasked(given: FromClient) -> Iterator[Finding]:
 def _astray(evidence: Evidence, handed: ToNextHop) -> Iterator[Finding]:
     session = handed.session
     for mailbox, asked in handed.transaction.rcpts:
-        if not evidence.leads_to(session, domain_of(mailbox), asked.written):
+        if evidence.is_handover(session):
+            if not any(_may_hand_over(evidence, given, mailbox, asked.written) for given in handed.givers):
+                yield Finding(PROMISE, f"<{mailbox}> was handed over for no reason", asked.written, session.number)
+        elif not evidence.leads_to(session, domain_of(mailbox), asked.written):
             what = f"<{mailbox}> was offered to {session.server or session.server_address}, no next hop of its domain"
-            yield Finding("delivered_only_when_a_next_hop_took_it", what, asked.written, session.number)
+            yield Finding(PROMISE, what, asked.written, session.number)
+
+
+def _may_hand_over(evidence: Evidence, given: FromClient, mailbox: str, time: float) -> bool:
+    """Its own next hop has not taken it, nothing is unknown, and somebody has the message."""
+    if not given.together:
+        return False
+    delivered = any(evidence.delivered_before(given, one, time) > 0 for one in given.accepted)
+    for handed in given.dotted:
+        for index, one in enumerate(handed.accepted):
+            outcome = handed.outcome(index)
+            if or_never(handed.transaction.dot_written) > time or evidence.is_handover(handed.session):
+                continue
+            if outcome is None or handed.arrived(index) > time + INSTANT or handed.heard(index) is Heard.NO:
+                return False
+            delivered = delivered or outcome.kind == 2
+            if one == mailbox and outcome.kind == 2 and given.accepted.count(one) == 1:
+                return False
+    return delivered
 
 
 def _accepted_by(handed: ToNextHop, mailbox: str, until: float) -> bool:
@@ -83,16 +116,22 @@ def _accepted_by(handed: ToNextHop, mailbox: str, until: float) -> bool:
     )
 
 
-def lost(history: History) -> Iterator[Finding]:
-    """Recipients that are settled as delivered at their sender, and have no copy: an address n times needs n."""
+def lost(evidence: Evidence) -> Iterator[Finding]:
+    """Recipients that are settled as delivered at their sender, and have no copy: an address n times needs n.
+
+    Of equal messages one may do for two, if the sender knew of the first one, and its gateway could not know that.
+    """
+    history = evidence.history
     copies = Counter((copy.message, copy.recipient) for copy in history.copies)
     for settled in history.settled:
         if settled.state == "delivered":
-            recipient = history.messages[settled.message].recipients[settled.position]
-            copies[settled.message, recipient] -= 1
-            if copies[settled.message, recipient] < 0:
+            message = history.messages[settled.message]
+            recipient = message.recipients[settled.position]
+            copies[message.name, recipient] -= 1
+            missing = -copies[message.name, recipient]
+            if missing > 0 and missing > evidence.taken_for_a_retry(message.name, recipient):
                 what = f"lost: {settled.message} <{recipient}> was told {settled.text!r}, and there is no copy"
-                yield Finding("delivered_only_when_a_next_hop_took_it", what, settled.time)
+                yield Finding(PROMISE, what, settled.time)
 
 
 # 2. Refused
@@ -249,5 +288,5 @@ def _by(said: Said, until: float) -> bool:
 
 
 def _finding(given: FromClient, what: str, said: Said) -> Finding:
-    promise = "delivered_only_when_a_next_hop_took_it" if said.kind == 2 else "refused_only_by_its_own_next_hop"
+    promise = PROMISE if said.kind == 2 else "refused_only_by_its_own_next_hop"
     return Finding(promise, what, said.written, given.session.number)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from sim.evidence import INSTANT, Evidence, FromClient, Heard, Served, ToNextHop, or_never, replies, replies_due
-from sim.records import Asked, End, Finding, Said, Session
+from sim.dialogs import INSTANT, FromClient, Heard, Served, ToNextHop, or_never, replies, replies_due
+from sim.evidence import Evidence
+from sim.records import Asked, End, Said, Session
+from sim.summary import Finding
 
 ORDER = "one_reply_per_recipient_in_order"
 TIME = "every_reply_is_in_time"
@@ -33,7 +36,7 @@ def one_reply_per_recipient_in_order(evidence: Evidence) -> Iterator[Finding]:
         if given.transaction.dot_written is not None:
             yield from _number(evidence, given)
             yield from _classes(given)
-            yield from _agreement(given)
+            yield from _agreement(evidence, given)
 
 
 def _unasked(served: Served) -> Iterator[Finding]:
@@ -112,13 +115,13 @@ def _classes(given: FromClient) -> Iterator[Finding]:
 # What is told and what was heard
 
 
-def _agreement(given: FromClient) -> Iterator[Finding]:
+def _agreement(evidence: Evidence, given: FromClient) -> Iterator[Finding]:
     dotted = given.dotted
     if not dotted:
         return
     if not given.per_recipient:
         said = given.told(0)
-        expected = _single(given, dotted)
+        expected = _single_of_several(evidence, given) if given.together else _single(given, dotted)
         if said is not None and expected is not None and said.kind != expected:
             yield _finding(given.session, f"the dot was told {said.text!r}, next hops {expected}xx", said.written)
         return
@@ -140,6 +143,34 @@ def _single(given: FromClient, dotted: list[ToNextHop]) -> int | None:
             kinds.append(outcome.kind)
     same = len(kinds) >= len(given.accepted) and all(kind == kinds[0] for kind in kinds)
     return kinds[0] if same else 4
+
+
+def _single_of_several(evidence: Evidence, given: FromClient) -> int | None:
+    """The same where there may be several next hops, more than one dot, and recipients who had the message before.
+
+    It is 2xx if all have the message, and else the class of the last answer if there was one next hop, and it gave
+    all of them the same. Whether a 5xx may be told is another promise's.
+    """
+    said = given.told(0)
+    if said is not None and said.kind == 5:
+        return None
+    last: dict[str, list[int]] = {}
+    for handed in sorted(given.dotted, key=lambda one: or_never(one.transaction.dot_written)):
+        for index, mailbox in enumerate(handed.accepted):
+            outcome = handed.outcome(index)
+            if outcome is None or handed.heard(index) is not Heard.YES:
+                return None
+            last.setdefault(mailbox, []).append(outcome.kind)
+    wanted = Counter(given.accepted)
+    had = {mailbox: max(0, evidence.delivered_before(given, mailbox, given.over)) for mailbox in wanted}
+    if all(last.get(mailbox, []).count(2) >= times for mailbox, times in wanted.items()):
+        return 2
+    if all(last.get(mailbox, []).count(2) + had[mailbox] >= times for mailbox, times in wanted.items()):
+        return None  # they have it all, but whether the ledger had said so is another promise's
+    finals = [kind for mailbox, times in wanted.items() for kind in last.get(mailbox, [])[-times:]]
+    alone = len({handed.session.server_address for handed in given.dotted}) == 1
+    same = alone and len(finals) == len(given.accepted) and len(set(finals)) == 1
+    return finals[0] if same else 4
 
 
 def _recipient_agreement(

@@ -35,6 +35,7 @@ from sim.temper import (
     picked,
     poisoned,
     room,
+    spell,
 )
 
 _Steps = tuple[Step, ...]
@@ -181,7 +182,15 @@ class Receiver:
     def _dot(self, asked: Question) -> Step | None:
         refusal = self._content(asked) if "PRDR" not in asked.parameters else None
         own = asked.recipient.startswith(FULL) and one_reply_each(asked, self.temper.protocol)
-        return refusal or (self._full(asked) if own else None)
+        return refusal or (self._full(asked) if own else None) or self._passing(asked)
+
+    def _passing(self, asked: Question) -> Step | None:
+        """What is over soon, so that it is worth waiting."""
+        share = self.temper.passing
+        about = (asked.reverse_path, asked.recipient if one_reply_each(asked, self.temper.protocol) else "")
+        if not share or not picked(share, self.name, "passing", *about):
+            return None
+        return "451 4.3.0 Not just now" if self._age("passing", *about) < spell(*about) else None
 
     def _full(self, asked: Question) -> Step | None:
         """By the recipient's position: each copy that a transaction wants to put there has an answer of its own."""

@@ -73,6 +73,23 @@ class Kind(enum.Enum):
     OVERLOAD = "overload"
     LOST_REPLY = "reply lost"
     STRANGER = "stranger"
+    STORE_CUT = "ledger cut off"
+    STORE_DOWN = "ledger down"
+    STORE_LOST = "ledger lost"
+    STORE_SLOW = "ledger slow"
+    STORE_MUTE = "ledger mute"
+
+
+STORE_KINDS = (Kind.STORE_CUT, Kind.STORE_DOWN, Kind.STORE_LOST, Kind.STORE_SLOW, Kind.STORE_MUTE)
+"""what is done to the shared ledger; no mail is put off for that"""
+
+
+class Service(enum.Enum):
+    """What becomes of a plain SMTP message from outside whose recipients have several next hops."""
+
+    APART = "apart"
+    LEDGER = "together, with a shared ledger"
+    HANDOVER = "together, with a shared ledger and a handover"
 
 
 @dataclass(slots=True)
@@ -195,7 +212,9 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message that a sender was given. Its reverse-path is unique: every MAIL tells which message it is for."""
+    """A message that a sender was given. Every MAIL tells which one it is for: its reverse-path is its own, and that of
+    messages that equal it.
+    """
 
     id: str
     """`m` and digits; the reverse-path is `<id>@<the sender's domain>`"""
@@ -209,6 +228,13 @@ class Message:
     outbound: bool
     foreign: bool = False
     """a stranger's: it asks the gateways to relay what they must not, or tries to poison their health"""
+    twin: str = ""
+    """the id of the message that it equals, sent once more on purpose: sender, recipients and content are the same"""
+
+    @property
+    def name(self) -> str:
+        """What the wire, and copies, tell of its id."""
+        return self.twin or self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,12 +337,39 @@ class Logged:
 
 
 @dataclass(slots=True)
+class Asking:
+    """A question that a gateway sent to the shared ledger."""
+
+    gateway: str
+    life: int
+    time: float
+    takes: bool
+    """marks away; else it makes them"""
+    marks: tuple[str, ...]
+    seconds: float = math.inf
+    """that the marks it makes are there"""
+    done: float | None = None
+    """when the server did it; None: never"""
+    answered: float | None = None
+    """when the answer was there, be the gateway still waiting for it or not; None: never"""
+    refused: bool = False
+    """the answer is that nobody listens there"""
+    broken: bool = False
+    """in place of the answer there is a reset"""
+    found: tuple[bool, ...] = ()
+    """which marks were there to be taken"""
+
+
+@dataclass(slots=True)
 class History:
     """Everything that happened in one run."""
 
     seed: int
     gateways: tuple[str, ...]
     """names of hosts"""
+    service: Service = Service.APART
+    handover: str = ""
+    """the name of the host that takes what next hops do not; empty: there is none"""
     sessions: list[Session] = field(default_factory=list)
     messages: dict[str, Message] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
@@ -327,6 +380,9 @@ class History:
     hits: list[Hit] = field(default_factory=list)
     lookups: list[Looked] = field(default_factory=list)
     log: list[Logged] = field(default_factory=list)
+    askings: list[Asking] = field(default_factory=list)
+    forgotten: list[float] = field(default_factory=list)
+    """when the shared ledger lost all that it knew"""
     violations: list[str] = field(default_factory=list)
     """what receivers saw gateways do against the protocol"""
     left: list[str] = field(default_factory=list)
@@ -342,57 +398,3 @@ class History:
         if session.client in self.gateways:
             return Side.UPSTREAM
         return Side.CLIENT if session.server in self.gateways else None
-
-
-class Duplicate(enum.Enum):
-    """Why a recipient may have a message twice (docs/ARCHITECTURE.md, Promises)."""
-
-    UNKNOWN = "after an unknown outcome"
-    UNTOLD = "the sender did not read our 2xx"
-    CRASHED = "the gateway crashed after its dot"
-    OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A promise that was not kept."""
-
-    promise: str
-    """the name of its checker"""
-    what: str
-    time: float
-    session: int | None = None
-    """the number of the session where it shows"""
-
-
-@dataclass(slots=True)
-class Summary:
-    """A run in figures; what many runs add up to. It can be pickled."""
-
-    seeds: list[int] = field(default_factory=list)
-    messages: int = 0
-    recipients: int = 0
-    """outcomes: one for each recipient of each message, settled at its sender"""
-    delivered: int = 0
-    refused: int = 0
-    expired: int = 0
-    attempts: int = 0
-    sessions: int = 0
-    faults: dict[Kind, int] = field(default_factory=dict)
-    hits: dict[tuple[Side, Kind, Phase], int] = field(default_factory=dict)
-    lost: int = 0
-    """recipients that a sender was told 2xx for, and that have no copy"""
-    half: int = 0
-    """copies whose content is not that of their message"""
-    wrong: int = 0
-    """replies against a promise"""
-    duplicates: dict[Duplicate, int] = field(default_factory=dict)
-    left: int = 0
-    late: int = 0
-    """recipients settled later than the bound"""
-    findings: list[tuple[int, Finding]] = field(default_factory=list)
-    """(seed, what)"""
-    simulated: float = 0.0
-    cpu: float = 0.0
-    digests: dict[int, str] = field(default_factory=dict)
-    """seed → hash of its event log"""

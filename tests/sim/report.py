@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from sim.pool import Broken
-from sim.records import Duplicate, Kind, Phase, Side, Summary
+from sim.records import Kind, Phase, Service, Side
+from sim.summary import Duplicate, Exact, Summary
 
 Possible = Mapping[tuple[Side, Kind], tuple[Phase, ...]]
 """where a fault can strike"""
@@ -73,6 +74,7 @@ def figures(report: Report) -> list[tuple[str, str]]:
     faults = {kind: total.faults.get(kind, 0) for kind in Kind}
     return [
         ("seeds", f"{len(total.seeds):,} ({report.size})"),
+        *((f"seeds: {service.value}", f"{total.services.get(service, 0):,}") for service in Service),
         ("simulated time", f"{days:,.1f} days ({days / _YEAR:.1f} years)"),
         ("messages", f"{total.messages:,}"),
         ("recipients", f"{total.recipients:,}"),
@@ -83,6 +85,7 @@ def figures(report: Report) -> list[tuple[str, str]]:
         ("sessions", f"{total.sessions:,}"),
         ("faults", f"{sum(faults.values()):,}"),
         *((f"faults: {kind.value}", f"{count:,}") for kind, count in faults.items()),
+        *((f"together: {what.value}", f"{total.exact.get(what, 0):,}") for what in Exact),
         *((f"duplicates: {why.value}", f"{total.duplicates.get(why, 0):,}") for why in Duplicate),
         ("lost", f"{total.lost:,}"),
         ("half messages", f"{total.half:,}"),

@@ -12,7 +12,8 @@ from mailgate.testing import seeded
 from sim.checker import check, summarize
 from sim.event_log import digest
 from sim.plan import CALM, SMALL, STANDARD, Size, draw
-from sim.records import History, Summary
+from sim.records import History
+from sim.summary import Summary
 from sim.world import World
 
 __all__ = ["CALM", "SMALL", "STANDARD", "Outcome", "Size", "simulate"]

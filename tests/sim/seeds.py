@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping
 
-from sim.records import Summary
 from sim.run import CALM, SMALL, STANDARD, Size, simulate
+from sim.summary import Summary
 
 SIZES: Mapping[str, Size] = {"standard": STANDARD, "small": SMALL, "calm": CALM}
 

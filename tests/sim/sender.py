@@ -124,7 +124,7 @@ class Sender:
     async def _deliver(self, life: _Life, connections: _Connections, entry: Entry) -> None:
         """One run: each gateway in turn, for those recipients that may go on."""
         schedule, sessions = self.schedule, 0
-        body = content(entry.message.id, entry.message.size)
+        body = content(entry.message.name, entry.message.size)
         going = list(entry.waiting)
         for number, gateway in enumerate(self.gateways):
             if number and schedule.hesitation:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mailgate.network import Address, TcpAddress
 from mailgate.testing import Speaks
-from sim.records import History
+from sim.records import History, Service
 from sim.schedules import EXIM, EXIM_INSIDE, OPENSMTPD, POSTFIX, POSTFIX_INSIDE, SENDMAIL, Schedule
 from sim.sender import Sender
-from sim.site import FROM_OUTSIDE, INSIDE_HOSTS, LMTP, OUTSIDE_HOSTS, SMTP, STRANGER, Topology, binds
+from sim.site import (
+    FROM_OUTSIDE,
+    HANDOVER,
+    INSIDE_HOSTS,
+    LMTP,
+    OUTSIDE_HOSTS,
+    SMTP,
+    STRANGER,
+    TOGETHER_HOSTS,
+    Topology,
+    binds,
+)
 from sim.temper import Span, Temper
 
 _BARE = ("SIZE 52428800", "ENHANCEDSTATUSCODES")
@@ -45,10 +56,24 @@ TEMPERS: Mapping[str, Temper] = {
 """who takes mail"""
 
 
-def tempers(odd: float) -> Mapping[str, Temper]:
+_TOGETHER: Mapping[str, Temper] = {
+    "in1": replace(TEMPERS["in1"], storing=Span(0, 1), contents=0.05, passing=0.05),
+    "in2": replace(TEMPERS["in2"], passing=0.05),
+    "in3": replace(TEMPERS["in3"], storing=Span(0, 3), contents=0.1, passing=0.1),
+    "box": replace(TEMPERS["box"], storing=Span(0, 1), contents=0.03, passing=0.1),
+}
+"""inside, where outcomes are to differ: one has stored a message when another one refuses it"""
+
+_QUEUE = Temper(addresses=_at(TOGETHER_HOSTS[HANDOVER]), extensions=_MOST, contents=0.05, passing=0.05)
+"""takes mail for everybody"""
+
+
+def tempers(odd: float, service: Service = Service.APART) -> Mapping[str, Temper]:
     """The servers that take mail; with 0, they do so at once, and take everything."""
     if odd:
-        return TEMPERS
+        together = {} if service is Service.APART else _TOGETHER
+        handover = {HANDOVER: _QUEUE} if service is Service.HANDOVER else {}
+        return {**TEMPERS, **together, **handover}
     return {
         name: Temper(addresses=one.addresses, extensions=one.extensions, protocol=one.protocol)
         for name, one in TEMPERS.items()
@@ -75,12 +100,23 @@ _SENDERS: Mapping[str, _Sends] = {
     STRANGER: _Sends(POSTFIX),  # tries the listeners first that are not for him
 }
 
+_SENDERS_TOGETHER: Mapping[str, _Sends] = {
+    **_SENDERS,
+    "osend1": _Sends(replace(POSTFIX, by_domain=False)),
+    "osend2": _Sends(replace(EXIM, uses=EXIM_INSIDE.uses)),
+    "osend4": _Sends(replace(OPENSMTPD, by_domain=False)),
+}
+"""all by way of a smart host, so that one transaction has the recipients in all domains, and none asks for PRDR"""
+
 SCHEDULES: Mapping[str, Schedule] = {name: one.schedule for name, one in _SENDERS.items()}
-"""by the name of the sender"""
+"""by the name of the sender: when it tries again is the same in all services"""
 
 
-def senders(topology: Topology, history: History, chance: Callable[[str], random.Random]) -> list[Sender]:
+def senders(
+    topology: Topology, service: Service, history: History, chance: Callable[[str], random.Random]
+) -> list[Sender]:
     """Who sends mail; `chance` gives each one randomness of its own."""
+    sends = _SENDERS if service is Service.APART else _SENDERS_TOGETHER
     return [
         Sender(
             name,
@@ -91,7 +127,7 @@ def senders(topology: Topology, history: History, chance: Callable[[str], random
             chance(name),
             protocol=one.protocol,
         )
-        for name, one in _SENDERS.items()
+        for name, one in sends.items()
     ]
 
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from mailgate.network import Answer, NoAnswer, TcpAddress
 from mailgate.protocol.reply import Role
-from mailgate.relay.settings import Backbone, Limits, Listener, Route, Settings, Timeouts
+from mailgate.relay.settings import Backbone, Limits, Listener, Route, Settings, SeveralNextHops, Timeouts
+from sim.records import Service
 
 GATEWAYS = ("gw1", "gw2")
 
@@ -102,6 +103,15 @@ OUTSIDE_HOSTS: Mapping[str, str] = {
 }
 """hosts on the network `internet`"""
 
+HANDOVER = "queue"
+"""the host with a queue that takes what next hops do not"""
+
+STORE = "ledger"
+"""the host of the shared ledger"""
+
+TOGETHER_HOSTS: Mapping[str, str] = {HANDOVER: "10.1.0.5", STORE: "10.1.0.6"}
+"""hosts on the network `core`, as far as they are needed"""
+
 DOMAINS: Mapping[str, tuple[str, ...]] = {
     "in1": ("corp.example",),
     "in2": ("corp.example",),
@@ -146,7 +156,7 @@ FROM_OUTSIDE, LMTP, SMTP = "from-outside", "from-inside-lmtp", "from-inside-smtp
 LMTP_PORT = 24
 
 
-def settings(topology: Topology, gateway: str) -> Settings:
+def settings(topology: Topology, gateway: str, service: Service = Service.APART) -> Settings:
     """What a gateway is told."""
     inside = (
         Route(name="corp", domains=("corp.example",), hosts=_hosts("in1", "in2")),
@@ -163,7 +173,13 @@ def settings(topology: Topology, gateway: str) -> Settings:
     return Settings(
         hostname=HOSTNAME.format(gateway),
         listeners=(
-            Listener(name=FROM_OUTSIDE, protocol=Role.SMTP, routes=inside),
+            Listener(
+                name=FROM_OUTSIDE,
+                protocol=Role.SMTP,
+                routes=inside,
+                several_next_hops=SeveralNextHops.APART if service is Service.APART else SeveralNextHops.TOGETHER,
+                handover=TcpAddress(TOGETHER_HOSTS[HANDOVER], 25) if service is Service.HANDOVER else None,
+            ),
             Listener(name=LMTP, protocol=Role.LMTP, routes=(outside,), clients=ours),
             Listener(name=SMTP, protocol=Role.SMTP, routes=(outside,), clients=ours),
         ),

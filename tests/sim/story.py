@@ -50,7 +50,7 @@ class Stories:
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._messages = {one.reverse_path: one.id for one in history.messages.values()}
+        self._messages = {one.reverse_path: one.id for one in history.messages.values() if not one.twin}
         self._by_id: dict[str, Story] = {}
         self._by_client: dict[int, Story] = {}
         self._owners: dict[tuple[int, int], Story] = {}  # of upstream transactions: session, position
@@ -61,7 +61,7 @@ class Stories:
             self._hits[hit.session].append(hit)
         self._attempts: dict[str, list[Attempt]] = defaultdict(list)
         for attempt in history.attempts:
-            self._attempts[attempt.message].append(attempt)
+            self._attempts[history.messages[attempt.message].name].append(attempt)
         self._copies: dict[str, list[Copy]] = defaultdict(list)
         for copy in history.copies:
             for name in copy.via:
@@ -85,8 +85,9 @@ class Stories:
         ]
 
     def of_message(self, message: str) -> list[Story]:
-        """The stories in which a message was sent."""
-        return [story for story in self.all if message in self.messages(story)]
+        """The stories in which a message, or one that equals it, was sent."""
+        known = self._history.messages.get(message)
+        return [story for story in self.all if known is not None and known.name in self.messages(story)]
 
     def messages(self, story: Story) -> list[str]:
         """The ids of the messages in it, in order."""

@@ -59,6 +59,8 @@ class Temper:
     """the share of messages that are refused at MAIL: half of them for good, the others as long as it is busy"""
     contents: float = 0.0
     """the same at the dot"""
+    passing: float = 0.0
+    """the share of messages that hear 4xx at the dot for some minutes only; in LMTP the share of recipients"""
 
 
 class Room(enum.Enum):
@@ -77,6 +79,14 @@ def room(recipient: str) -> Room:
 def picked(share: float, *about: str) -> bool:
     """Whether these are among that share of all."""
     return _number(*about) / 2**64 < share
+
+
+def spell(*about: str) -> float:
+    """Seconds that what is passing lasts."""
+    return _SPELL * (_number("spell", *about) / 2**64)
+
+
+_SPELL = 400.0
 
 
 def poison(stage: str) -> str:

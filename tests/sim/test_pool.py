@@ -11,7 +11,7 @@ import pytest
 
 from sim import pool
 from sim.pool import Broken
-from sim.records import Summary
+from sim.summary import Summary
 
 # Tasks: what the other processes do with a seed
 

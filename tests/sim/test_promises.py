@@ -7,22 +7,23 @@ from collections import Counter
 
 import pytest
 
-from sim import histories_done, histories_kept, histories_told
+from sim import histories_done, histories_kept, histories_together, histories_told
 from sim.checker import CHECKS, check, merge, summarize
 from sim.duplicates import duplicates
 from sim.evidence import Evidence
 from sim.expectations import Listening, of_both_topologies
 from sim.histories import Builder, Silence, crash
 from sim.histories_kept import DENIED, KEPT, NO, A, B, Tell, X
-from sim.records import Duplicate, Kind
+from sim.records import Kind
 from sim.schedules import POSTFIX, POSTFIX_INSIDE
+from sim.summary import Duplicate
 
-BROKEN = (*histories_told.BROKEN, *histories_done.BROKEN)
+BROKEN = (*histories_told.BROKEN, *histories_done.BROKEN, *histories_together.BROKEN)
 
 SITE = dataclasses.replace(of_both_topologies(), schedules={"osend1": POSTFIX, "isend1": POSTFIX_INSIDE})
 
 
-@pytest.mark.parametrize("tell", KEPT, ids=lambda tell: tell.__name__)
+@pytest.mark.parametrize("tell", [*KEPT, *histories_together.KEPT], ids=lambda tell: tell.__name__)
 def test_nothing_is_found_where_all_promises_were_kept(tell: Tell) -> None:
     world = Builder()
     tell(world)
@@ -51,6 +52,10 @@ def test_each_checker_has_a_story_that_breaks_its_promise() -> None:
         (histories_kept.too_late_to_be_heard, None),
         (histories_kept.half_told, Duplicate.UNTOLD),
         (histories_kept.copies_by_another_session, Duplicate.UNTOLD),
+        (histories_together.mixed_and_known, None),
+        (histories_together.mixed_and_out_of_reach, Duplicate.MIXED),
+        (histories_together.mixed_and_lost, Duplicate.MIXED),
+        (histories_together.sent_again_though_it_was_known, Duplicate.OTHER),
         (histories_done.sent_again_for_nothing, Duplicate.OTHER),
     ],
 )

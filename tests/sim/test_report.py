@@ -9,8 +9,9 @@ from rich.console import Console
 
 from sim import report
 from sim.pool import Broken
-from sim.records import Duplicate, Finding, Kind, Phase, Side, Summary
+from sim.records import Kind, Phase, Service, Side
 from sim.report import Report
+from sim.summary import Duplicate, Exact, Finding, Summary
 
 UP, CLIENT = Side.UPSTREAM, Side.CLIENT
 
@@ -31,6 +32,8 @@ DONE = Summary(
     faults={Kind.RESET: 1200, Kind.REFUSED: 7},
     hits={(UP, Kind.REFUSED, Phase.CONNECT): 7, (UP, Kind.RESET, Phase.DOT): 1100},
     duplicates={Duplicate.UNTOLD: 9},
+    services={Service.APART: 1, Service.LEDGER: 2},
+    exact={Exact.TWINS: 12},
 )
 
 
@@ -57,6 +60,10 @@ def test_figures() -> None:
     assert found["faults: black hole"] == "0"
     assert found["duplicates: the sender did not read our 2xx"] == "9"
     assert found["duplicates: other"] == "0"
+    assert found["seeds: apart"] == "1"
+    assert found["seeds: together, with a shared ledger"] == "2"
+    assert found["together: recipients handed over"] == "0"
+    assert found["together: equal messages sent on purpose"] == "12"
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from sim.evidence import domain_of
 from sim.faults import POSSIBLE
 from sim.plan import draw
-from sim.records import Summary
+from sim.records import STORE_KINDS, Kind, Service
 from sim.run import SMALL, STANDARD, Size, simulate
+from sim.summary import Summary
 
 CASES: Mapping[str, tuple[int, Size]] = {
     "one site, a backbone is a black hole": (29, SMALL),
@@ -53,6 +55,12 @@ def test_a_standard_run_is_made_of_what_it_should_be() -> None:
     messages = [message for plan in plans for message in plan.messages]
     counts = [len(message.recipients) for message in messages]
     assert {plan.topology.value for plan in plans} == {"1a", "1b"}
+    assert {plan.service for plan in plans} == set(Service)
+    together = [plan for plan in plans if plan.service is not Service.APART]
+    assert {outage.kind for plan in together for outage in plan.store_outages} == set(STORE_KINDS) - {Kind.STORE_MUTE}
+    assert 0.05 < sum(bool(one.twin) for plan in together for one in plan.messages) / (570 * len(together)) < 0.1
+    several = [one for plan in together for one in plan.messages if len({domain_of(to) for to in one.recipients}) > 1]
+    assert len(several) > 100 * len(together)
     assert 2.7 < sum(counts) / len(counts) < 3.3
     assert min(counts) == 1
     assert max(counts) > 40

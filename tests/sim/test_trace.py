@@ -18,7 +18,6 @@ from sim.records import (
     Crash,
     End,
     Fault,
-    Finding,
     History,
     Hit,
     Kind,
@@ -33,6 +32,7 @@ from sim.records import (
     Transaction,
 )
 from sim.story import Stories
+from sim.summary import Finding
 
 SENDER, GATEWAY, SERVER = TcpAddress("203.0.113.11", 1025), TcpAddress("192.0.2.1", 25), TcpAddress("10.1.0.1", 25)
 LATE = TcpAddress("203.0.113.12", 1026)

@@ -20,8 +20,9 @@ import click
 
 from mailgate.text import escaped
 from sim.event_log import plain
-from sim.records import Asked, Finding, History, Logged, Message, Said, Session, Transaction
+from sim.records import Asked, History, Logged, Message, Said, Session, Transaction
 from sim.story import Stories, Story, last_time
+from sim.summary import Finding
 
 _ON_THE_WIRE = ("reply", "upstream_reply", "connected", "closed")
 """events of the gateways' logs that say what the dialogs say"""
@@ -91,13 +92,13 @@ def _message(history: History, name: str) -> Iterator[str]:
     kind = "a stranger's" if one.foreign else "outbound" if one.outbound else "inbound"
     yield click.style(
         f"══ {name}: {one.size:,} octets from <{escaped(one.reverse_path)}>, {kind}, given to {one.sender}"
-        f" at {one.submitted:.3f} ══",
+        f" at {one.submitted:.3f}{f', once more as {one.twin}' if one.twin else ''} ══",
         bold=True,
     )
     for position, recipient in enumerate(one.recipients):
         yield f"  [{position}] {escaped(recipient)}: {_fate(history, one, position)}"
         for copy in history.copies:
-            if copy.message == name and copy.recipient == recipient:
+            if copy.message == one.name and copy.recipient == recipient:
                 spoilt = "" if copy.digest == one.digest else "; NOT WHAT WAS SENT"
                 yield f"      copy at {copy.receiver} at {copy.time:.3f}, through {', '.join(copy.via)}{spoilt}"
     yield ""

@@ -12,12 +12,16 @@ from sim.gateways import GatewayProgram
 from sim.internet import Internet
 from sim.plan import Plan
 from sim.receiver import Receiver
-from sim.records import History, Session
+from sim.records import STORE_KINDS, History, Service, Session
 from sim.schedules import LIFETIME
 from sim.sender import Sender
 from sim.servers import senders, tempers
-from sim.site import GATEWAYS, INSIDE_HOSTS, LATENCY, OUTSIDE_HOSTS, dns
+from sim.site import GATEWAYS, HANDOVER, INSIDE_HOSTS, LATENCY, OUTSIDE_HOSTS, STORE, TOGETHER_HOSTS, dns
+from sim.store import Table
 from sim.tap import DialogTap
+
+_MUTE = 0.01
+"""the share of the shared ledger's answers that get lost"""
 
 QUIET = 60.0
 """seconds after the last message's end in which a gateway comes to rest: goodbyes, checks, kept sessions"""
@@ -31,7 +35,9 @@ class World:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.history = History(plan.seed, GATEWAYS)
+        self.history = History(plan.seed, GATEWAYS, plan.service)
+        if plan.service is Service.HANDOVER:
+            self.history.handover = HANDOVER
         self._descriptors = 0
 
     def _chance(self, what: str) -> random.Random:
@@ -71,12 +77,16 @@ class World:
             internet.host(name, {ip: "core"})
         for name, ip in OUTSIDE_HOSTS.items():
             internet.host(name, {ip: "internet"})
-        self._gateways = {name: GatewayProgram(name, plan.topology, history, internet.hosts[name]) for name in GATEWAYS}
+        self._ledger = self._build_ledger()
+        self._gateways = {
+            name: GatewayProgram(name, plan.topology, history, internet.hosts[name], self._ledger) for name in GATEWAYS
+        }
         self._receivers = {
-            name: Receiver(name, temper, history, self._chance(name)) for name, temper in tempers(plan.size.odd).items()
+            name: Receiver(name, temper, history, self._chance(name))
+            for name, temper in tempers(plan.size.odd, plan.service).items()
         }
         self._senders: dict[str, Sender] = {
-            sender.name: sender for sender in senders(plan.topology, history, self._chance)
+            sender.name: sender for sender in senders(plan.topology, plan.service, history, self._chance)
         }
         self._injector = Injector(
             internet,
@@ -86,6 +96,16 @@ class World:
             rate=plan.size.rate,
             until=plan.faults_until,
         )
+
+    def _build_ledger(self) -> Table | None:
+        """What the gateways have in common, and the host that they hand over to."""
+        if self.plan.service is Service.APART:
+            return None
+        for name, ip in TOGETHER_HOSTS.items():
+            self.internet.host(name, {ip: "core"})
+        mute = _MUTE if self.plan.size.rate else 0.0
+        host = self.internet.hosts[STORE]
+        return Table(host, self.history, self.internet.timeline, self._chance("ledger"), mute=mute)
 
     def _tap(self, session: Session) -> DialogTap:
         return DialogTap(session, self._moved)
@@ -102,9 +122,15 @@ class World:
             self._senders[message.sender].submit(message)
 
     async def _break(self) -> None:
-        for outage in sorted(self.plan.outages, key=lambda one: one.begins):
+        for outage in sorted((*self.plan.outages, *self.plan.store_outages), key=lambda one: one.begins):
             await trio.sleep_until(outage.begins)
-            self._injector.outage(outage.kind, outage.target, outage.ends)
+            if outage.kind not in STORE_KINDS:
+                self._injector.outage(outage.kind, outage.target, outage.ends)
+            elif self._ledger is not None:
+                self._ledger.break_it(outage.kind, outage.target, outage.ends)
+        await trio.sleep_until(self.plan.faults_until)
+        if self._ledger is not None:
+            self._ledger.stop_losing_answers()
 
     async def _settle(self) -> None:
         """Wait until nobody has anything to send, or nobody would try any more."""
