@@ -16,6 +16,7 @@ from mailgate.relay.delivery import AHEAD, FULL, Delivery
 from mailgate.relay.envelope import Envelope, Recipient
 from mailgate.relay.grouping import Grouping
 from mailgate.relay.outcome import Failure, Outcome
+from mailgate.relay.recall import Turn
 from mailgate.relay.reports import Reports
 from mailgate.relay.routing import NextHop, next_hop, postmaster
 from mailgate.relay.settings import Listener, SeveralNextHops
@@ -65,7 +66,7 @@ class Intake:
         """in the order of their first recipients"""
         self.given_up: Reply | None = None
         """why nobody is to have the message any more"""
-        self.put_off: list[Mailbox] = []
+        self.put_off: dict[Mailbox, Turn] = {}
         """who has had to let the others go first"""
         self.others_wait = False
         """recipients were told to come in another transaction"""
@@ -105,23 +106,25 @@ class Intake:
         recipient = Recipient(self._offered, mailbox, slot, trio.current_time())
         self._offered += 1
         route = self._shared.routes(self._listener).find(mailbox.domain)
-        put_off = route is not None and await self._has_to_wait(mailbox)
+        turn = Turn.NOW if route is None else await self._turn(mailbox)
         if self.given_up is not None:  # by the drain, which the client has not heard of yet, or for another next hop
             self._tell(recipient, self.given_up)
         elif route is None:
             self._tell(recipient, NOT_RELAYED)
-        elif put_off:
-            self.put_off.append(mailbox)
+        elif turn is not Turn.NOW:
+            self.put_off[mailbox] = turn
             self._tell(recipient, PUT_OFF)
         else:
             assert self._grouping is not None
             self._grouping.add(recipient, next_hop(route, mailbox.domain))
 
-    async def _has_to_wait(self, mailbox: Mailbox) -> bool:
-        """It has kept others waiting, and was not put off since. (Where each has its own reply nobody waits.)"""
+    async def _turn(self, mailbox: Mailbox) -> Turn:
+        """Whose failure has kept others waiting lets them go first. (Where each has its own reply nobody waits.)"""
         if self._envelope.per_recipient or self.given_up is not None:
-            return False
-        return mailbox in self.put_off or await self._shared.recall.is_put_off(self._envelope.reverse_path, mailbox)
+            return Turn.NOW
+        if mailbox in self.put_off:
+            return self.put_off[mailbox]
+        return await self._shared.recall.turn(self._envelope.reverse_path, mailbox)
 
     def _place(self, deliveries: trio.Nursery, recipient: Recipient, hop: NextHop, failure: Failure | None) -> None:
         """Give a recipient to the delivery of its next hop. With a failure there is no telling which one that is."""

@@ -6,7 +6,8 @@ takes the entry away, and with it the copy that would be the second. What was to
 that are sent on purpose are all delivered.
 
 A put-off mark is (reverse-path, recipient). It is made for a recipient whose failure would have kept others waiting;
-its next offer takes the mark away, and hears 452.
+its next offer takes the mark away, and hears 452. If nobody was there to go first, another mark is made: the offer may
+have been another message's of the same sender, and the others still wait. That one is not made again.
 
 A mark is a name, which tells nobody an address, so that it may lie in a file and in a store that others read.
 """
@@ -59,6 +60,11 @@ def entry(sender: ReversePath, recipient: Mailbox, digest: bytes) -> str:
 def put_off(sender: ReversePath, recipient: Mailbox) -> str:
     """The mark of a recipient that has to let others go first: `put-off:` and 32 hexadecimal digits."""
     return f"put-off:{_name(sender, recipient)}"
+
+
+def put_off_again(sender: ReversePath, recipient: Mailbox) -> str:
+    """The mark of one that has let others go first when there were none: likewise."""
+    return f"put-off:{_name(sender, recipient, b'again')}"
 
 
 def _name(sender: ReversePath, recipient: Mailbox, digest: bytes = b"") -> str:

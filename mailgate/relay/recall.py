@@ -27,6 +27,7 @@ from mailgate.relay.ledger import (
     Remembered,
     entry,
     put_off,
+    put_off_again,
 )
 from mailgate.relay.status import LedgerStatus
 from mailgate.store import Store, StoreLost, StoreUnreachable
@@ -49,6 +50,16 @@ class Silent(enum.Enum):
     """there is none, or it has done nothing"""
     LOST = "lost"
     """it may have done what it was asked to"""
+
+
+class Turn(enum.Enum):
+    """Whether it is a recipient's turn."""
+
+    NOW = "now"
+    LATER = "later"
+    """it lets others go first"""
+    LATER_AGAIN = "later again"
+    """it has done so when there were no others"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +157,28 @@ class Recall:
 
     async def put_off(self, sender: ReversePath, recipients: Sequence[Mailbox]) -> None:
         """At their next offer these have to let others go first."""
-        marks = [put_off(sender, recipient) for recipient in recipients]
+        await self._mark([put_off(sender, recipient) for recipient in recipients])
+
+    async def put_off_again(self, sender: ReversePath, recipients: Sequence[Mailbox]) -> None:
+        """These have done so, and there were no others."""
+        await self._mark([put_off_again(sender, recipient) for recipient in recipients])
+
+    async def turn(self, sender: ReversePath, recipient: Mailbox) -> Turn:
+        """Whether it is this recipient's turn; if not, it is put off by this."""
+        once, again = marks = put_off(sender, recipient), put_off_again(sender, recipient)
+        now = trio.current_time()
+        found = [mark for mark in marks if self._put_off.take(mark, now)]
+        if not found:
+            there = await self._ask(lambda store: store.take(marks))
+            if not isinstance(there, Silent):
+                found = [mark for mark, was_there in zip(marks, there, strict=True) if was_there]
+        return Turn.LATER if once in found else Turn.LATER_AGAIN if again in found else Turn.NOW
+
+    async def _mark(self, marks: Sequence[str]) -> None:
         if marks and await self._add(marks, PUT_OFF_LIFE) is Silent.NOT_ASKED:
             now = trio.current_time()
             for mark in marks:
                 self._put_off.add(mark, now)
-
-    async def is_put_off(self, sender: ReversePath, recipient: Mailbox) -> bool:
-        """Whether a recipient has to let others go first, this once."""
-        mark = put_off(sender, recipient)
-        if self._put_off.take(mark, trio.current_time()):
-            return True
-        there = await self._ask(lambda store: store.take([mark]))
-        return not isinstance(there, Silent) and there[0]
 
     # The store
 

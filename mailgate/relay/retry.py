@@ -49,13 +49,16 @@ class Retry:
     async def put_off(self, accepted: Sequence[Recipient], before: Sequence[Mailbox], *, others_wait: bool) -> None:
         """After a failure: who has failed lets the others go first, once, if there are any. Takes a second at most.
 
-        `before`: who was put off in this transaction. If it was in vain they are again: otherwise two that fail would
+        `before`: who was put off in this transaction. It was in vain, so they are again: otherwise two that fail would
         take turns, and a third one would never have its own. `others_wait`: some have to come in another transaction.
         """
         failed = [one.mailbox for one in accepted if not one.delivered and one.outcome != KEPT_BACK]
-        in_vain = [] if any(one.delivered for one in accepted) else before
         if failed and (others_wait or len(failed) < len(accepted)):
-            await self._recall.put_off(self._sender, list(dict.fromkeys([*failed, *in_vain])))
+            await self._recall.put_off(self._sender, list(dict.fromkeys([*failed, *before])))
+
+    async def put_off_again(self, recipients: Sequence[Mailbox]) -> None:
+        """There was nobody that these could let go first. Takes a second at most."""
+        await self._recall.put_off_again(self._sender, recipients)
 
     def _delivered(self, recipient: Recipient) -> Delivered:
         before = recipient.outcome is DELIVERED_BEFORE

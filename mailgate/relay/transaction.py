@@ -34,7 +34,7 @@ from mailgate.relay.envelope import Envelope, Recipient
 from mailgate.relay.handover import hand_over
 from mailgate.relay.intake import Intake
 from mailgate.relay.outcome import DELIVERED_BEFORE, Kind
-from mailgate.relay.recall import Delivered
+from mailgate.relay.recall import Delivered, Turn
 from mailgate.relay.retry import Retry
 from mailgate.relay.settings import Listener, SeveralNextHops
 from mailgate.relay.shared import Shared
@@ -112,6 +112,8 @@ class Transaction:
             self.untold = self._retry.to_leave(one for one in self._intake.accepted if one not in self._told)
         if isinstance(ended, Gone) and self._data_slot is not None:
             await self._put_off_failed()  # it was perhaps kept waiting for too long
+        if not self._intake.accepted:
+            await self._retry.put_off_again([one for one, turn in self._intake.put_off.items() if turn is Turn.LATER])
         return ended
 
     def give_up(self, why: Reply) -> None:
@@ -300,7 +302,7 @@ class Transaction:
     async def _put_off_failed(self) -> None:
         intake = self._intake
         if intake.given_up != outcome.STOPPED:  # that is no next hop's failure
-            await self._retry.put_off(intake.accepted, intake.put_off, others_wait=intake.others_wait)
+            await self._retry.put_off(intake.accepted, list(intake.put_off), others_wait=intake.others_wait)
 
     # Reports
 

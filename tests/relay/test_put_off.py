@@ -114,16 +114,17 @@ async def test_it_is_not_even_asked(several: SeveralNextHops, autojump_clock: Mo
         await client.quit()
 
 
-async def test_once_only(autojump_clock: MockClock) -> None:
-    """Also where nobody else is offered then. The same address again in that transaction is the same recipient."""
+async def test_twice_where_nobody_else_is_offered(autojump_clock: MockClock) -> None:
+    """But not more often. The same address again in that transaction is the same recipient."""
     async with (
         trio.open_nursery() as nursery,
         World(nursery, BUSY_HOP, Hop("b"), several_next_hops=TOGETHER) as world,
     ):
         await send(world, "u@a.example", "u@b.example")
         client = await world.client()
-        assert (await client.envelope("u@a.example", "u@a.example")).rcpts == (PUT_OFF, PUT_OFF)
-        await client.play("C: RSET\nS: 250 ...")
+        for _ in range(2):
+            assert (await client.envelope("u@a.example", "u@a.example")).rcpts == (PUT_OFF, PUT_OFF)
+            await client.play("C: RSET\nS: 250 ...")
         assert (await client.envelope("u@a.example", "u@a.example")).rcpts == (TAKEN, TAKEN)
         await client.quit()
 
@@ -304,3 +305,30 @@ async def test_what_the_client_and_the_log_hear(autojump_clock: MockClock) -> No
         assert (await client.transact("u@a.example")).outcomes == (DONE,)
         refused = world.events("recipient_refused")
         assert [(str(event["to"]), str(event["reply"])) for event in refused] == [("u@a.example", PUT_OFF)]
+
+
+@pytest.mark.parametrize("several", [TOGETHER, APART], ids=["together", "apart"])
+async def test_another_message_of_the_sender_takes_the_mark_away(
+    several: SeveralNextHops, autojump_clock: MockClock
+) -> None:
+    """It comes before each retry of the first one, to the recipient that always fails."""
+    async with trio.open_nursery() as nursery, World(nursery, BUSY_HOP, Hop("b"), several_next_hops=several) as world:
+        rounds = 0
+        while not world.messages["b1"]:
+            rounds += 1
+            await send(world, "u@a.example", "u@b.example")
+            await send(world, "u@a.example")
+            assert rounds <= 3
+
+
+async def test_who_is_put_off_in_vain_is_put_off_again(autojump_clock: MockClock) -> None:
+    """A mixed outcome: those who have the message wait for their 250 just as others wait for it."""
+    hops = [Hop("a"), Hop("b", Script(dot=SPAM)), Hop("c", Script(dot=SPAM))]
+    async with trio.open_nursery() as nursery, World(nursery, *hops, several_next_hops=TOGETHER) as world:
+        left = ["u@a.example", "u@b.example", "u@c.example"]
+        told: list[str] = []
+        while left and len(told) < 6:
+            told.append(await send(world, *left))
+            left = [one for one, code in zip(left, told[-1].split(), strict=True) if code.startswith("4")]
+        assert left == []
+        assert world.messages["a1"] == 1

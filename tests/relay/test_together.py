@@ -335,8 +335,9 @@ async def test_lmtp_next_hop_alone(autojump_clock: MockClock) -> None:
         client = await world.client()
         assert (await client.transact("u@l.example", "v@l.example")).outcomes == (NOT_ALL_WILLING,)
         assert world.gateway.status().ledger.entries == 1
-        assert (await client.envelope("v@l.example")).rcpts == (PUT_OFF,)
-        await client.play("C: RSET\nS: 250 ...")
+        for _ in range(2):  # there is nobody whom it could let go first
+            assert (await client.envelope("v@l.example")).rcpts == (PUT_OFF,)
+            await client.play("C: RSET\nS: 250 ...")
         assert (await client.transact("v@l.example")).outcomes == (SPAM,)
 
 

@@ -102,7 +102,7 @@ async def strike_behind(limit: int, blow: Blow, scripts: dict[str, Script]) -> b
 
 async def come_again(world: World, told: dict[str, str], gateway: int) -> None:
     """Until all have heard a 250. Behind a cancelled session the store may not know, but the gateway does."""
-    for _ in range(6):
+    for _ in range(8):
         left = [one for one, answer in told.items() if not answer.startswith("2")]
         if not left:
             return

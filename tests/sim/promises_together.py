@@ -160,19 +160,20 @@ def _unfounded(evidence: Evidence, asking: Asking, mark: str) -> str | None:
     if whose is None:
         return "no message that there is"
     message, recipient = whose
-    delivered = False
+    why = f"{message}, and nobody had told it that <{recipient}> has it"
     for given in reversed(evidence.of_message(message)):  # the last one is the most likely
         served = given.served
         if (served.gateway, served.life) != (asking.gateway, asking.life) or recipient not in given.accepted:
             continue
-        if _had_it(evidence, given, recipient, mark, asking.time):
-            delivered = True
-            if not _knew(given, recipient, asking.time):
-                left = _left_over(evidence, given, recipient, mark, asking)
-                return f"{message} for <{recipient}>, and left it there when its client knew" if left else None
-    if delivered:
-        return f"{message} for <{recipient}>, of which its client knew"
-    return f"{message}, and nobody had told it that <{recipient}> has it"
+        if not _had_it(evidence, given, recipient, mark, asking.time):
+            continue
+        if _knew(given, recipient, asking.time):
+            why = f"{message} for <{recipient}>, of which its client knew"
+        elif _left_over(evidence, given, recipient, mark, asking):
+            why = f"{message} for <{recipient}>, and left it there when its client knew"
+        else:
+            return None
+    return why
 
 
 def _left_over(evidence: Evidence, given: FromClient, recipient: str, mark: str, asking: Asking) -> bool:
