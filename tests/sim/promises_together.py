@@ -90,7 +90,8 @@ def _not_made(evidence: Evidence, given: FromClient) -> Iterator[Finding]:
     for mailbox, since in _delivered(evidence, given):
         said = None if given.per_recipient else given.told(0)
         if said is not None and said.kind == 4 and since <= said.written + INSTANT:
-            begins = by = said.written
+            # A client that has gone before is not told, and what it was not told is written down from then on.
+            begins, by = min(said.written, max(since, served.client_gone)), said.written
             why = f"it was told {said.text!r}"
         elif own.outcomes or served.client_gone > served.closed or served.closed == or_never(None):
             continue

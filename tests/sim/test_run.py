@@ -27,6 +27,8 @@ CASES: Mapping[str, tuple[int, Size]] = {
     "a gateway has lost an address, and strangers are busy": (20, SMALL),
     "nothing is broken for long, two bodies are big": (12, SMALL),
     "who waited for room was not told that there was some again": (12, STANDARD),
+    "who was put off in vain was not put off again beside one who had the message": (30, SMALL),
+    "another message of the sender used the mark up": (55, SMALL),
 }
 """what a seed is about. One that led to a fix is named after what was wrong"""
 
