@@ -7,7 +7,8 @@ from mailgate.gateway import Gateway
 from mailgate.network import HostName, Network, RealNetwork, TcpAddress, UnixAddress
 from mailgate.protocol.framing import BareNewline
 from mailgate.protocol.reply import Role
-from mailgate.relay.settings import Limits, Listener, Route, Settings, Timeouts
+from mailgate.relay.settings import Limits, Listener, Route, Settings, SeveralNextHops, Timeouts
+from mailgate.store import Store, StoreLost, StoreUnreachable
 
 __all__ = [
     "BareNewline",
@@ -20,6 +21,10 @@ __all__ = [
     "Role",
     "Route",
     "Settings",
+    "SeveralNextHops",
+    "Store",
+    "StoreLost",
+    "StoreUnreachable",
     "TcpAddress",
     "Timeouts",
     "UnixAddress",

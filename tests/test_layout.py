@@ -59,7 +59,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "text",
     ),
     "__main__": ("cli",),
-    "mailgate": ("gateway", "relay.settings", "protocol", "network"),
+    "mailgate": ("gateway", "relay.settings", "protocol", "network", "store"),
 }
 
 STDLIB_ONLY = ("protocol",)
