@@ -507,6 +507,7 @@ async def test_a_shared_ledger_that_cannot_be_reached_is_named_at_the_start(
     nursery: trio.Nursery, autojump_clock: MockClock, stores: list[Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def nobody(store: Store, marks: Sequence[str]) -> tuple[bool, ...]:
+        await trio.lowlevel.checkpoint()
         raise StoreUnreachable("connection refused")
 
     monkeypatch.setattr(Store, "take", nobody)
