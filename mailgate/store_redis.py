@@ -163,8 +163,9 @@ class RedisStore:
         except Exception as error:  # as above
             if connection.usable:
                 self._give_up(connection, self._reason(error))
-            failure = StoreUnreachable if isinstance(error, ResponseError) else StoreLost
-            raise failure(self._why) from error
+            # Of several calls one may be refused and another be done.
+            refused = isinstance(error, ResponseError) and len(calls) == 1
+            raise (StoreUnreachable if refused else StoreLost)(self._why) from error
 
     def _reason(self, error: BaseException) -> str:
         """In words that may be logged, and without the password, which a server may repeat."""

@@ -15,7 +15,7 @@ import trio
 from redis_server import RedisServer, free_port
 
 from mailgate import store_redis
-from mailgate.store import StoreUnreachable
+from mailgate.store import StoreLost, StoreUnreachable
 from mailgate.store_redis import RedisStore, StoreMissing
 
 SOON = 10.0
@@ -278,6 +278,16 @@ async def test_a_server_that_is_mute_from_the_beginning_holds_nobody_up(
 
 
 # A server that says no
+
+
+@pytest.mark.parametrize(("marks", "failure"), [(["a"], StoreUnreachable), (["a", "b"], StoreLost)])
+async def test_of_several_marks_one_may_be_refused_and_another_made(
+    marks: list[str], failure: type[StoreUnreachable], server: RedisServer, store: RedisStore
+) -> None:
+    assert await server.ask("CONFIG SET maxmemory 1") == "+OK"
+    with pytest.raises(StoreUnreachable) as raised:
+        await store.add(marks, 60)
+    assert raised.type is failure
 
 
 async def test_an_error_is_told_and_the_connection_opened_anew(server: RedisServer, store: RedisStore) -> None:
